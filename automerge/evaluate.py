@@ -1,0 +1,78 @@
+"""Query to Evaluation: write the recipe into the resident model, ask the tasks, score item by item.
+
+A broken model or a lost evaluation becomes a status with a reason; it is never a bad score.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, MutableMapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from automerge.language_model import InvalidModelError, Monitor
+from automerge.model import ResidentModel
+from automerge.protocols import Task
+from automerge.records import Evaluation, Query, Scores, Slice, Split
+
+Orders = MutableMapping[tuple[str, Split], NDArray[np.int64]]
+"""For each task and split the fixed order of its items, as row numbers."""
+
+
+class Evaluator:
+    """Answers queries with one resident model.
+
+    `orders` is shared with the search, which fixes the order of the search items once the sources are evaluated.
+    """
+
+    def __init__(self, model: ResidentModel, tasks: Mapping[str, Task], orders: Orders) -> None:
+        self._model = model
+        self._tasks = tasks
+        self._orders = orders
+
+    def __call__(self, query: Query) -> Evaluation:
+        """The evaluation of a query.
+
+        Status `invalid` if weights or outputs are not finite or all outputs are one token, `failed` if the device ran
+        out of memory. Raises ValueError for a query that names unknown tasks, items or sources.
+        """
+        monitor = self._model.lm.monitor = Monitor()
+        start = time.perf_counter()
+        merged = start
+        scores: list[Scores] = []
+        status, reason = "ok", ""
+        try:
+            self._model.write(query.recipe)
+            merged = time.perf_counter()
+            scores = [self._score(part) for part in query.slices]
+            monitor.refuse_collapse()
+        except InvalidModelError as fault:
+            status, reason = "invalid", str(fault)
+        except torch.OutOfMemoryError as fault:
+            status, reason = "failed", f"out of memory: {fault}; lower model.batch_tokens"
+        end = time.perf_counter()
+        merged = merged if merged > start else end
+        seconds = {
+            "merge": merged - start,
+            "forward": monitor.forward_seconds,
+            "score": end - merged - monitor.forward_seconds,
+        }
+        return Evaluation(
+            status="ok" if status == "ok" else "invalid" if status == "invalid" else "failed",
+            scores=tuple(scores) if status == "ok" else (),
+            seconds=seconds,
+            costs={**self._model.costs(query.recipe), "tokens": float(monitor.n_tokens)},
+            reason=reason,
+        )
+
+    def _score(self, part: Slice) -> Scores:
+        order = self._orders.get((part.task, part.split))
+        if part.task not in self._tasks or order is None:
+            raise ValueError(f"unknown task or split {part.task!r}/{part.split!r}; there are {sorted(self._orders)}")
+        if part.stop > len(order):
+            raise ValueError(f"{part.task!r} has {len(order)} {part.split} items, the query asks for item {part.stop}")
+        items = [int(item) for item in order[part.start : part.stop]]
+        values = self._tasks[part.task].score(self._model.lm, part.split, items)
+        return Scores(slice=part, items=tuple(items), values=tuple(values))

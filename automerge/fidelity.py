@@ -1,0 +1,47 @@
+"""Successive halving over nested fidelities, asynchronously (ASHA, arXiv 1810.05934, algorithm 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from automerge.pareto import best_first
+from automerge.records import Objective, Trial
+
+
+class Ladder:
+    """The rungs: numbers of items from `minimum` to `maximum`, each `eta` times the one before.
+
+    With minimum equal to maximum there is one rung and nothing is promoted.
+    """
+
+    def __init__(self, *, minimum: int, maximum: int, eta: float = 3.0) -> None:
+        if not 1 <= minimum <= maximum or eta <= 1:
+            raise ValueError(f"fidelity needs 1 <= min <= max and eta > 1, got min {minimum}, max {maximum}, eta {eta}")
+        rungs = [maximum]
+        while rungs[-1] / eta >= minimum:
+            rungs.append(round(rungs[-1] / eta))
+        self.rungs = tuple(reversed(rungs))
+        self.eta = eta
+
+    def promotion(
+        self, trials: Sequence[Trial], objectives: Sequence[Objective], pending: Collection[int] = ()
+    ) -> tuple[Trial, int] | None:
+        """The trial to evaluate further and up to which item, or None: the highest rung goes first.
+
+        A trial is promoted from a rung if it is among the best 1/eta of all that reached it, by non-dominated
+        sorting and crowding, and has not gone beyond. Trials that are not ok stay where they are, and those with
+        ids in `pending` are being promoted already.
+        """
+        alive = [trial for trial in trials if trial.status == "ok"]
+        for rung, above in reversed(list(zip(self.rungs, self.rungs[1:], strict=False))):
+            reached = [trial for trial in alive if trial.n_items >= rung]
+            n_promotable = int(len(reached) / self.eta)
+            if n_promotable == 0:
+                continue
+            points = np.array([trial.values(objectives) for trial in reached])
+            for index in best_first(points)[:n_promotable]:
+                if reached[index].n_items < above and reached[index].id not in pending:
+                    return reached[index], above
+        return None

@@ -1,0 +1,143 @@
+"""What a log adds up to: trials with their results, the hypervolume over items, the recommended front.
+
+Every function is a pure view of logged evaluations, so search, report and benchmark always agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.log import EvaluationRow, RunLog, TrialRow
+from automerge.pareto import best_first, hypervolume, is_non_dominated
+from automerge.records import REFERENCE, Evaluation, Objective, Result, Trial
+
+
+@dataclass(frozen=True)
+class History:
+    """A run as its log tells it.
+
+    `trials` hold the results on search items, `tests` those on test items by trial id; `evaluations` are in order of
+    time; `reference_point` bounds the hypervolume, in objective values (larger is better).
+    """
+
+    trials: Mapping[int, Trial]
+    tests: Mapping[int, Mapping[str, Result]]
+    evaluations: Sequence[EvaluationRow]
+    objectives: tuple[Objective, ...]
+    reference_point: NDArray[np.float64]
+    recommended: tuple[int, ...]
+
+    @staticmethod
+    def of(log: RunLog) -> History:
+        """The history that a log tells. Raises ValueError if the log ends before the sources were evaluated."""
+        settings = log.settings()
+        if "reference_point" not in settings:
+            raise ValueError(f"{log.path}: the run ended before its sources were evaluated; resume it first")
+        evaluations = log.evaluations()
+        trials: dict[int, Trial] = {row.id: started(row) for row in log.trials()}
+        tests: dict[int, Mapping[str, Result]] = {}
+        for row in evaluations:
+            if row.phase == "test":
+                tests[row.trial] = added(tests.get(row.trial, {}), row.evaluation)
+            else:
+                trials[row.trial] = advanced(trials[row.trial], row.evaluation)
+        return History(
+            trials=trials,
+            tests=tests,
+            evaluations=evaluations,
+            objectives=tuple(Objective(**objective) for objective in settings["objectives"]),
+            reference_point=np.array(settings["reference_point"]),
+            recommended=tuple(settings.get("recommended", ())),
+        )
+
+    def name(self, trial: int) -> str:
+        """What reports call a trial: its reference name, else `#id`."""
+        return str(self.trials[trial].origin.get("name", f"#{trial}"))
+
+    @property
+    def references(self) -> tuple[int, ...]:
+        """Ids of the base, the sources and the uniform merges."""
+        return tuple(trial.id for trial in self.trials.values() if trial.origin["operator"] == REFERENCE)
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Ids of the base and the sources."""
+        return tuple(number for number in self.references if self.trials[number].origin["kind"] == "source")
+
+    def test_values(self, trial: int) -> NDArray[np.float64] | None:
+        """Objective values of a trial on the test items, None if it was not tested."""
+        if trial not in self.tests:
+            return None
+        return replace(self.trials[trial], results=self.tests[trial]).values(self.objectives)
+
+    def trajectory(self) -> list[tuple[int, float]]:
+        """(items evaluated so far, hypervolume of the fully evaluated trials) after every search evaluation."""
+        trials = {number: replace(trial, results={}) for number, trial in self.trials.items()}
+        full = max(trial.n_items for trial in self.trials.values())
+        points: list[tuple[int, float]] = []
+        front = np.empty((0, len(self.objectives)))
+        n_items = 0
+        for row in self.evaluations:
+            if row.phase == "test":
+                continue
+            trials[row.trial] = trial = advanced(trials[row.trial], row.evaluation)
+            if row.phase != "reference":
+                n_items += sum(part.stop - part.start for part in row.slices)
+            if trial.status == "ok" and trial.n_items >= full:
+                front = np.vstack([front, trial.values(self.objectives)])
+                front = front[is_non_dominated(front)]
+            points.append((n_items, hypervolume(front, self.reference_point)))
+        return points
+
+
+def started(row: TrialRow) -> Trial:
+    """A trial before its first evaluation."""
+    return Trial(id=row.id, genotype=row.genotype, recipe=row.recipe, origin=row.origin, status="ok")
+
+
+def advanced(trial: Trial, evaluation: Evaluation) -> Trial:
+    """The trial after one more evaluation on search items; an evaluation that is not ok keeps the results so far."""
+    return replace(
+        trial,
+        status=evaluation.status,
+        reason=evaluation.reason,
+        results=added(trial.results, evaluation),
+        costs={**trial.costs, **evaluation.costs},
+    )
+
+
+def added(results: Mapping[str, Result], evaluation: Evaluation) -> Mapping[str, Result]:
+    """The results by task with the item scores of one evaluation added."""
+    total = dict(results)
+    for part in evaluation.scores:
+        before = total.get(part.slice.task, Result(0, 0.0))
+        total[part.slice.task] = Result(before.n + len(part.values), before.total + sum(part.values))
+    return total
+
+
+def front(trials: Iterable[Trial], objectives: Sequence[Objective], *, n_items: int, limit: int) -> list[Trial]:
+    """At most `limit` non-dominated trials among those evaluated on at least `n_items` items, best spread first."""
+    full = [trial for trial in trials if trial.status == "ok" and trial.n_items >= n_items]
+    if not full:
+        return []
+    points = np.array([trial.values(objectives) for trial in full])
+    chosen = [index for index in best_first(points) if is_non_dominated(points)[index]]
+    distinct: dict[bytes, Trial] = {}
+    for index in chosen:
+        distinct.setdefault(points[index].tobytes(), full[index])
+    return list(distinct.values())[:limit]
+
+
+def reference_point(trials: Sequence[Trial], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """The worst value of every objective over the sources, less a tenth of their range, shape (n_objectives,).
+
+    Where all sources are equal, a tenth of the value itself is taken off.
+    """
+    points = np.array([trial.values(objectives) for trial in trials])
+    span = points.max(axis=0) - points.min(axis=0)
+    span = np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-3))
+    return np.asarray(points.min(axis=0) - 0.1 * span)

@@ -1,0 +1,1 @@
+"""Optimizers: propose what to evaluate next."""

@@ -1,0 +1,123 @@
+"""Evolution: NSGA-II (Deb et al. 2002) with operators on blocks of depth and successive halving.
+
+The steady-state form: every `ask` selects the best of all trials by pymoo's rank and crowding, mates two of them by
+tournament, and proposes one child, so it can be asked at any time while other evaluations are under way. pymoo's
+mixed-variable mating is not used: it resamples a third of all categorical genes in every child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import binary_tournament
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.operators.selection.tournament import TournamentSelection
+from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
+
+from automerge.fidelity import Ladder
+from automerge.protocols import Space
+from automerge.records import REFERENCE, Objective, Proposal, Trial
+from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
+
+N_TRIES = 20
+"""Attempts at a child that was not proposed before; then a sample is drawn."""
+
+
+class Evolution:
+    """Proposes children of the best trials, at the first rung, and promotes the best up the ladder.
+
+    `population` is the number of parents, `n_initial` the number of samples before mating starts; `caution` is how
+    many standard errors are taken off a measured mean when parents are selected, so that a lucky short evaluation
+    does not outrank a long one. Holds the trials told and the genotypes asked.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        objectives: Sequence[Objective],
+        ladder: Ladder,
+        seed: int,
+        population: int = 16,
+        n_initial: int = 12,
+        crossover: float = 0.7,
+        caution: float = 0.5,
+    ) -> None:
+        self._space = space
+        self._layout = Layout.of(space.genes)
+        self._objectives = tuple(objectives)
+        self._ladder = ladder
+        self._seed = seed
+        self._population = population
+        self._n_initial = n_initial
+        self._crossover = crossover
+        self._caution = caution
+        self._problem = Problem(n_var=len(space.genes), n_obj=len(self._objectives))
+        self._trials: dict[int, Trial] = {}
+        self._seen: set[bytes] = set()
+        self._promoting: set[int] = set()
+        self._n_asked = 0
+        self._n_new = 0
+
+    def ask(self) -> Proposal:
+        """A promotion if one is due, then samples, then children."""
+        self._n_asked += 1
+        rng = np.random.default_rng([self._seed, self._n_asked])
+        own = [trial for trial in self._trials.values() if trial.origin["operator"] != REFERENCE]
+        due = self._ladder.promotion(own, self._objectives, self._promoting)
+        if due is not None:
+            trial, stop = due
+            self._promoting.add(trial.id)
+            return Proposal(trial.genotype, stop, trial.origin, trial=trial.id)
+        genotype, origin = self._new(rng)
+        self._n_new += 1
+        self._seen.add(genotype.tobytes())
+        return Proposal(genotype, self._ladder.rungs[0], origin)
+
+    def tell(self, trial: Trial) -> None:
+        """Takes the state of a trial."""
+        self._trials[trial.id] = trial
+        self._seen.add(np.ascontiguousarray(trial.genotype).tobytes())
+        self._promoting.discard(trial.id)
+
+    def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
+        alive = [trial for trial in self._trials.values() if trial.status == "ok"]
+        if self._n_new >= self._n_initial and len(alive) >= 2:
+            for _ in range(N_TRIES):
+                child, origin = self._child(alive, rng)
+                if child.tobytes() not in self._seen:
+                    return child, origin
+        return self._space.sample(1, rng)[0], {"operator": "sample"}
+
+    def _child(self, alive: Sequence[Trial], rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
+        first, second = self._parents(alive, rng)
+        child, operators, parents = first.genotype, [], [first.id]
+        if first.id != second.id and rng.random() < self._crossover:
+            child = depth_crossover(first.genotype, second.genotype, self._layout, rng)
+            operators.append("depth_crossover")
+            parents.append(second.id)
+        if not operators or rng.random() < 0.7:
+            mutate = block_mutation if rng.random() < 0.6 else slot_mutation
+            child = mutate(child, self._layout, rng)
+            operators.append(mutate.__name__)
+        repaired = self._space.repair(child[None])[0]
+        return repaired, {"operator": "+".join(operators), "parents": parents}
+
+    def _parents(self, alive: Sequence[Trial], rng: np.random.Generator) -> tuple[Trial, Trial]:
+        F = -np.array([trial.values(self._objectives, caution=self._caution) for trial in alive])
+        population = Population.new(X=np.arange(len(alive))[:, None].astype(float), F=F)
+        n_survive = min(self._population, len(alive))
+        best = RankAndCrowding().do(self._problem, population, n_survive=n_survive, random_state=rng)
+        tournament = TournamentSelection(func_comp=binary_tournament)
+        # A tournament compares pairs by the algorithm's tournament_type alone.
+        pairs = tournament.do(self._problem, best, 1, 2, to_pop=False, random_state=rng, algorithm=_TournamentType())
+        chosen = [alive[int(best[index].X[0])] for index in pairs[0]]
+        return chosen[0], chosen[1]
+
+
+class _TournamentType:
+    tournament_type = "comp_by_rank_and_crowding"

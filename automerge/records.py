@@ -1,0 +1,161 @@
+"""The values that flow through a search: Query, Evaluation, Objective, Proposal, Trial.
+
+A query asks for slices of tasks; an evaluation answers it item by item; a trial is what all evaluations of one
+recipe add up to. All are frozen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.recipe import Recipe
+
+Split = Literal["search", "test"]
+"""Search items steer the search; test items judge what it recommends and are seen by nothing else."""
+
+Status = Literal["ok", "invalid", "failed"]
+"""`invalid`: the merged model is broken (NaN, collapsed). `failed`: the evaluation did not take place."""
+
+REFERENCE = "reference"
+"""The origin operator of trials that no optimizer proposed: the base, the sources, the uniform merges."""
+
+Phase = Literal["reference", "search", "verify", "test"]
+"""What an evaluation was made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The items [start, stop) of a task's fixed order in one split."""
+
+    task: str
+    split: Split
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        """Refuses an empty or reversed slice."""
+        if not 0 <= self.start < self.stop:
+            raise ValueError(f"a slice needs 0 <= start < stop, got [{self.start}, {self.stop}) of {self.task!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which recipe to evaluate on which slices."""
+
+    recipe: Recipe
+    slices: tuple[Slice, ...]
+
+    @property
+    def n_items(self) -> int:
+        """Number of items over all slices."""
+        return sum(part.stop - part.start for part in self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Item scores of one slice: `items` are row numbers in the task's data, `values` lie in [0, 1]."""
+
+    slice: Slice
+    items: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The answer to a query.
+
+    `scores` has one entry per slice when the status is `ok` and is empty otherwise; `seconds` are by phase of the
+    work (merge, evaluate); `costs` are exact figures of the merged model (layers, parameters) and of this
+    evaluation (tokens); `reason` explains any status but `ok`.
+    """
+
+    status: Status
+    scores: tuple[Scores, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is to be optimized: the score of a task, or a cost of the model (layers, parameters)."""
+
+    name: str
+    kind: Literal["task", "cost"] = "task"
+
+    @property
+    def sign(self) -> float:
+        """Factor that makes larger better: +1 for scores, -1 for costs."""
+        return 1.0 if self.kind == "task" else -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Sum and number of the item scores that one trial has on one task (search items)."""
+
+    n: int
+    total: float
+
+    @property
+    def mean(self) -> float:
+        """Mean item score."""
+        return self.total / self.n
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean, as for right or wrong items; one more of each keeps it above 0."""
+        share = (self.total + 1) / (self.n + 2)
+        return math.sqrt(share * (1 - share) / self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What an optimizer wants evaluated: a genotype up to item `stop` of every task.
+
+    `trial` is the id of the trial to promote, None for a new one; `origin` says how the genotype came about
+    (operator, parents).
+    """
+
+    genotype: NDArray[np.float64]
+    stop: int
+    origin: Mapping[str, Any]
+    trial: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """All that is known of one recipe: its genotype, its origin and its results so far."""
+
+    id: int
+    genotype: NDArray[np.float64]
+    recipe: Recipe
+    origin: Mapping[str, Any]
+    status: Status
+    results: Mapping[str, Result] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def n_items(self) -> int:
+        """The fidelity reached: items evaluated on the task that has most, 0 before any."""
+        return max((result.n for result in self.results.values()), default=0)
+
+    def values(self, objectives: Sequence[Objective], *, caution: float = 0.0) -> NDArray[np.float64]:
+        """Objective values, larger is better, of shape (n_objectives,); NaN where nothing is known.
+
+        `caution` is how many standard errors are taken off every mean score, so that a lucky evaluation on few items
+        does not outrank one on many.
+        """
+        return np.array([self._value(objective, caution) for objective in objectives], dtype=np.float64)
+
+    def _value(self, objective: Objective, caution: float) -> float:
+        if objective.kind == "cost":
+            return objective.sign * self.costs.get(objective.name, np.nan)
+        result = self.results.get(objective.name)
+        return result.mean - caution * result.standard_error if result is not None else np.nan

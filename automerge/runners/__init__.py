@@ -1,0 +1,1 @@
+"""Runners: have queries evaluated somewhere."""

@@ -1,0 +1,275 @@
+"""The search: evaluate the references, then ask, run, log and tell until the budget is spent, then judge the front.
+
+The log is the truth. A search that is run again on its log takes every logged evaluation as the answer to the same
+question, in the logged order, and goes on where the log ends; so it can be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.evaluate import Orders
+from automerge.fidelity import Ladder
+from automerge.history import advanced, front, reference_point, started
+from automerge.log import EvaluationRow, RunLog, TrialRow
+from automerge.pareto import best_first, hypervolume
+from automerge.protocols import Optimizer, Runner, Space, Task
+from automerge.records import REFERENCE, Evaluation, Objective, Phase, Proposal, Query, Slice, Split, Trial
+from automerge.subsets import shuffled, stratified
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When the search phase ends: whichever bound is reached first. None is no bound; one at least is needed.
+
+    `trials` counts new genotypes, `items` the search items evaluated for them, `minutes` wall-clock time of the search
+    phase. References, verification and test come on top.
+    """
+
+    trials: int | None = None
+    items: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a search without end."""
+        bounds = [self.trials, self.items, self.minutes]
+        if all(bound is None for bound in bounds) or any(bound is not None and bound <= 0 for bound in bounds):
+            raise ValueError(f"a budget needs a positive number of trials, items or minutes, got {asdict(self)}")
+
+    def share(self, *, trials: int, items: int, seconds: float) -> float:
+        """How much of the budget is spent, from 0 to 1 and above."""
+        pairs = ((trials, self.trials), (items, self.items), (seconds / 60, self.minutes))
+        return max(spent / bound for spent, bound in pairs if bound is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a search tells after every evaluation; `share` is that of the current phase that is done, 0 to 1."""
+
+    phase: Phase
+    share: float
+    n_trials: int
+    n_items: int
+    hypervolume: float
+    trial: Trial
+    resumed: bool
+
+
+@dataclass(slots=True)
+class _Flight:
+    trial: Trial
+    phase: Phase
+    slices: tuple[Slice, ...]
+    ticket: int | None = None
+
+
+class Search:
+    """One run over one log. Holds the trials and counts so far; `run` is an iterator and is used once."""
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        tasks: Mapping[str, Task],
+        objectives: Sequence[Objective],
+        optimizer: Optimizer,
+        runner: Runner,
+        log: RunLog,
+        orders: Orders,
+        ladder: Ladder,
+        budget: Budget,
+        seed: int,
+        n_verify: int = 8,
+        n_recommend: int = 8,
+        test_items: int | None = None,
+    ) -> None:
+        self._space = space
+        self._tasks = tasks
+        self._objectives = tuple(objectives)
+        self._optimizer = optimizer
+        self._runner = runner
+        self._log = log
+        self._orders = orders
+        self._ladder = ladder
+        self._budget = budget
+        self._seed = seed
+        self._n_verify = n_verify
+        self._n_recommend = n_recommend
+        self._test_items = test_items
+        self._trials: dict[int, Trial] = {}
+        self._flights: list[_Flight] = []
+        self._replay = deque(log.evaluations())
+        self._logged = {row.id: row for row in log.trials()}
+        self._n_trials = 0
+        self._n_items = 0
+        self._seconds = 0.0
+        self._clock = time.perf_counter()
+        self._reference_point: NDArray[np.float64] | None = None
+
+    def run(self) -> Iterator[Progress]:
+        """Yields after every evaluation. Raises ValueError if the log does not follow from the settings."""
+        yield from self._evaluate_references()
+        yield from self._search()
+        yield from self._verify()
+        yield from self._test()
+
+    def _evaluate_references(self) -> Iterator[Progress]:
+        references = self._space.references()
+        for number, name in enumerate(self._tasks):
+            size = self._tasks[name].size("search")
+            self._orders[name, "search"] = shuffled(size, (self._seed, number, 0), self._ladder.rungs[-1])
+        scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self._tasks}
+        n_sources = sum(reference.kind == "source" for reference in references.values())
+        for number, (name, reference) in enumerate(references.items()):
+            origin = {"operator": REFERENCE, "name": name, "kind": reference.kind}
+            self._launch(self._new_trial(reference.genotype, origin), "reference", self._ladder.rungs[-1])
+            trial, evaluation, resumed = self._land()
+            if reference.kind == "source":
+                if evaluation.status != "ok":
+                    raise RuntimeError(
+                        f"source {name!r} could not be evaluated: {evaluation.status}, {evaluation.reason}"
+                    )
+                for part in evaluation.scores:
+                    by_item = dict(zip(part.items, part.values, strict=True))
+                    order = self._orders[part.slice.task, "search"]
+                    scores[part.slice.task].append(np.array([by_item[int(item)] for item in order]))
+            if number == n_sources - 1:
+                # Only a whole evaluation does not depend on the order, so the order may depend on the sources.
+                self._fix_orders(scores)
+            yield self._progress("reference", (number + 1) / len(references), trial, resumed=resumed)
+
+    def _fix_orders(self, scores: Mapping[str, Sequence[NDArray[np.float64]]]) -> None:
+        for number, name in enumerate(self._tasks):
+            items = self._orders[name, "search"]
+            ordered = stratified(items, np.array(scores[name]), (self._seed, number, 1))
+            self._log.write_order(name, "search", ordered)
+            self._orders[name, "search"] = ordered
+        sources = [trial for trial in self._trials.values() if trial.origin["kind"] == "source"]
+        self._reference_point = reference_point(sources, self._objectives)
+        self._log.write_settings({"reference_point": self._reference_point.tolist()})
+
+    def _search(self) -> Iterator[Progress]:
+        start = self._seconds
+        self._n_trials = 0
+        while self._share(start) < 1:
+            while len(self._flights) < self._runner.n_workers and self._share(start) < 1:
+                self._propose(self._optimizer.ask())
+            trial, _, resumed = self._land()
+            yield self._progress("search", min(1.0, self._share(start)), trial, resumed=resumed)
+        while self._flights:
+            trial, _, resumed = self._land()
+            yield self._progress("search", 1.0, trial, resumed=resumed)
+
+    def _share(self, start: float) -> float:
+        return self._budget.share(trials=self._n_trials, items=self._n_items, seconds=self._seconds - start)
+
+    def _propose(self, proposal: Proposal) -> None:
+        if proposal.trial is None:
+            trial = self._new_trial(proposal.genotype, proposal.origin)
+            self._n_trials += 1
+        else:
+            trial = self._trials[proposal.trial]
+        self._n_items += self._launch(trial, "search", proposal.stop)
+
+    def _verify(self) -> Iterator[Progress]:
+        """Evaluates the most promising trials on all search items, so that the front is judged at one fidelity."""
+        full = self._ladder.rungs[-1]
+        partial = [t for t in self._trials.values() if t.status == "ok" and 0 < t.n_items < full]
+        if partial:
+            points = np.array([trial.values(self._objectives, caution=1.0) for trial in partial])
+            promising = [partial[index] for index in best_first(points)[: self._n_verify]]
+            for number, trial in enumerate(promising):
+                self._launch(trial, "verify", full)
+                landed, _, resumed = self._land()
+                yield self._progress("verify", (number + 1) / len(promising), landed, resumed=resumed)
+        found = front(self._trials.values(), self._objectives, n_items=full, limit=self._n_recommend)
+        self._log.write_settings({"recommended": [trial.id for trial in found]})
+
+    def _test(self) -> Iterator[Progress]:
+        for name, task in self._tasks.items():
+            order = np.arange(task.size("test"))[: self._test_items]
+            self._log.write_order(name, "test", order)
+            self._orders[name, "test"] = order
+        full = max(len(self._orders[name, "test"]) for name in self._tasks)
+        references = [trial.id for trial in self._trials.values() if trial.origin["operator"] == REFERENCE]
+        recommended = self._log.settings()["recommended"]
+        chosen = [*references, *(number for number in recommended if number not in references)]
+        for number, trial in enumerate(chosen):
+            if self._trials[trial].status == "ok":
+                self._launch(self._trials[trial], "test", full)
+                landed, _, resumed = self._land()
+                yield self._progress("test", (number + 1) / len(chosen), landed, resumed=resumed)
+
+    def _new_trial(self, genotype: NDArray[np.float64], origin: Mapping[str, Any]) -> Trial:
+        number = len(self._trials)
+        recipe = self._space.decode(genotype)
+        logged = self._logged.get(number)
+        if logged is not None and logged.recipe_id != recipe.id:
+            raise ValueError(
+                f"trial {number} of the log has recipe {logged.recipe_id}, but these settings propose {recipe.id}; "
+                "the log was made with other options, seed or version: start a new run in another folder"
+            )
+        row = TrialRow(id=number, recipe_id=recipe.id, genotype=genotype, recipe=recipe, origin=origin)
+        self._trials[number] = started(row)
+        return self._trials[number]
+
+    def _launch(self, trial: Trial, phase: Phase, stop: int) -> int:
+        """Puts the evaluation of a trial's items up to `stop` into flight; returns the number of items."""
+        split: Split = "test" if phase == "test" else "search"
+        slices = []
+        for name in self._tasks:
+            begun = trial.results[name].n if split == "search" and name in trial.results else 0
+            end = min(stop, len(self._orders[name, split]))
+            if begun < end:
+                slices.append(Slice(name, split, begun, end))
+        self._flights.append(_Flight(trial, phase, tuple(slices)))
+        return sum(part.stop - part.start for part in slices)
+
+    def _land(self) -> tuple[Trial, Evaluation, bool]:
+        """The next evaluation to end, from the log or from the runner, logged and told."""
+        resumed = bool(self._replay)
+        flight, evaluation, wall = self._from_log(self._replay.popleft()) if resumed else self._from_runner()
+        self._flights.remove(flight)
+        self._seconds += wall
+        trial = self._trials[flight.trial.id]
+        if flight.phase != "test":
+            trial = self._trials[trial.id] = advanced(trial, evaluation)
+            self._optimizer.tell(trial)
+        return trial, evaluation, resumed
+
+    def _from_log(self, row: EvaluationRow) -> tuple[_Flight, Evaluation, float]:
+        self._clock = time.perf_counter()
+        for flight in self._flights:
+            if (flight.trial.id, flight.phase, flight.slices) == (row.trial, row.phase, row.slices):
+                return flight, row.evaluation, row.wall
+        raise ValueError(
+            f"evaluation {row.id} of the log ({row.phase} of trial {row.trial}) is not what these settings ask for; "
+            "the log was made with other options, data or version: start a new run in another folder"
+        )
+
+    def _from_runner(self) -> tuple[_Flight, Evaluation, float]:
+        for flight in self._flights:
+            if flight.ticket is None:
+                flight.ticket = self._runner.submit(Query(flight.trial.recipe, flight.slices))
+        ticket, evaluation = self._runner.collect()
+        flight = next(flight for flight in self._flights if flight.ticket == ticket)
+        now = time.perf_counter()
+        wall, self._clock = now - self._clock, now
+        trial = flight.trial
+        row = TrialRow(trial.id, trial.recipe.id, trial.genotype, trial.recipe, trial.origin)
+        self._log.write_evaluation(row, phase=flight.phase, slices=flight.slices, evaluation=evaluation, wall=wall)
+        return flight, evaluation, wall
+
+    def _progress(self, phase: Phase, share: float, trial: Trial, *, resumed: bool) -> Progress:
+        volume = 0.0
+        if self._reference_point is not None:
+            full = [t for t in self._trials.values() if t.status == "ok" and t.n_items >= self._ladder.rungs[-1]]
+            volume = hypervolume(np.array([t.values(self._objectives) for t in full]), self._reference_point)
+        return Progress(phase, share, self._n_trials, self._n_items, volume, trial, resumed)

@@ -1,0 +1,1 @@
+"""Sources: weights to merge from."""

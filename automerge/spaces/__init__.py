@@ -1,0 +1,1 @@
+"""Search spaces: sets of recipes with their encoding as vectors."""

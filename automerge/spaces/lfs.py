@@ -1,0 +1,294 @@
+"""LFS, layer-wise fusion: output layer i is fused from layer i of all sources (arXiv 2502.04030, section 3.1).
+
+Each slot, a group of consecutive layers times a component, has one method, one weight per source and the
+parameters of its method; the part outside the layers is a slot of its own. Unlike the reference implementation
+every method has its own weight for each source, and a genotype is canonical: genes that do not act are at their
+defaults, weights that only act by their ratio add up to 1, so equal models have equal genotypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge import methods as methods_folder
+from automerge.protocols import Gene, Genotypes, Reference
+from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe
+
+DECIMALS = 4
+"""Real genes are rounded to this many decimals; finer differences do not change what a model can do."""
+
+SPARSE = ("ties", "dare_ties")
+"""The methods that have a density."""
+
+RATIO = ("linear", "slerp")
+"""The methods for which only the ratio of the weights counts."""
+
+DENSITY = 0.5
+"""Default density, and the density of the uniform reference merges."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    group: int
+    component: str
+    method: int
+    weights: slice
+    density: int | None
+
+
+class LayerwiseFusion:
+    """The space of layer-wise fusions.
+
+    `granularity` is the number of consecutive layers that share their genes; `components` are merged apart, or
+    together if it is `[layer]`; `strengths` are the common weights of the uniform reference merges.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[str],
+        n_layers: int,
+        methods: Sequence[str] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties"),
+        granularity: int = 1,
+        components: Sequence[str] = COMPONENTS,
+        max_weight: float = 1.5,
+        strengths: Sequence[float] = (0.3, 0.5, 0.7, 1.0),
+    ) -> None:
+        self.sources = tuple(sources)
+        self.n_layers = n_layers
+        self.methods = tuple(method for method in methods if not (method == "slerp" and len(self.sources) < 2))
+        self.granularity = granularity
+        self.components = tuple(components)
+        self.max_weight = max_weight
+        self.strengths = tuple(strengths)
+        self._refuse_faults()
+        self._codes = {method: code for code, method in enumerate(self.methods)}
+        self.genes, self._slots = self._layout()
+        self._lower = np.array([gene.lower for gene in self.genes])
+        self._upper = np.array([gene.upper for gene in self.genes])
+        self._is_code = np.array([gene.n_choices > 0 for gene in self.genes])
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """n random canonical genotypes, tied to a random degree.
+
+        A quarter each: one setting for the whole model, one per component, one per component and block of depth,
+        and every slot on its own. Independent slots alone would all look like the same average model.
+        """
+        X = np.empty((n, len(self.genes)))
+        for row in X:
+            level = rng.integers(4)
+            n_blocks = int(rng.integers(2, max(3, self._n_groups() // 2 + 1)))
+            edges = np.sort(rng.integers(0, self._n_groups(), size=n_blocks))
+            drawn: dict[tuple[Any, ...], NDArray[np.float64]] = {}
+            for slot in self._slots:
+                block = int(np.searchsorted(edges, slot.group, side="right"))
+                key = ((), (slot.component,), (slot.component, block), (slot.component, slot.group))[level]
+                genes = np.r_[slot.method : slot.weights.stop + (slot.density is not None)]
+                if key not in drawn:
+                    values = rng.uniform(self._lower[genes], self._upper[genes])
+                    values[0] = rng.integers(len(self.methods))
+                    drawn[key] = values
+                row[genes] = drawn[key]
+        return self.repair(X)
+
+    def repair(self, X: Genotypes) -> Genotypes:
+        """The canonical genotypes of the same models, shape (n, n_genes); does not change its argument."""
+        X = np.clip(np.array(X, dtype=np.float64, ndmin=2), self._lower, self._upper)
+        X[:, self._is_code] = np.round(X[:, self._is_code])
+        for slot in self._slots:
+            self._repair_slot(X, slot)
+        return np.round(X, DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0, whose bytes differ
+
+    def decode(self, x: NDArray[np.float64]) -> Recipe:
+        """The recipe of one canonical genotype of shape (n_genes,)."""
+        by_place = {(slot.group, slot.component): slot for slot in self._slots}
+
+        def fused(depth: int, component: str) -> Fusion:
+            group = depth // self.granularity
+            slot = by_place.get((group, component)) or by_place[(group, "layer")]
+            return self._fusion(x, slot, depth)
+
+        layers = tuple(
+            OutputLayer(components=tuple((component, fused(depth, component)) for component in COMPONENTS))
+            for depth in range(self.n_layers)
+        )
+        return Recipe(layers=layers, outer=self._fusion(x, by_place[(-1, OUTER)], None))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Per slot: the effective weight of every source, the density, one flag per sparsifying method."""
+        flags = [method for method in SPARSE if method in self._codes]
+        return tuple(
+            f"{_place(slot)}.{name}"
+            for slot in self._slots
+            for name in (*self.sources, *(["density", *flags] if flags else []))
+        )
+
+    def features(self, X: Genotypes) -> NDArray[np.float64]:
+        """Effective weights instead of codes, shape (n, n_features); a density of 1 means that nothing is dropped."""
+        flags = [method for method in SPARSE if method in self._codes]
+        columns = []
+        for slot in self._slots:
+            columns.append(X[:, slot.weights])
+            if slot.density is not None:
+                is_sparse = self._uses(X, slot, SPARSE)
+                columns.append(np.where(is_sparse, X[:, slot.density], 1.0)[:, None])
+                columns.extend(self._uses(X, slot, (flag,)).astype(np.float64)[:, None] for flag in flags)
+        return np.concatenate(columns, axis=1)
+
+    def references(self) -> Mapping[str, Reference]:
+        """`base`, every source, and the uniform merges `METHOD` or `METHOD STRENGTH`, by name."""
+        n = len(self.sources)
+        found: dict[str, Reference] = {}
+        vector = next((method for method in self.methods if method not in RATIO), None)
+        if vector is not None:
+            found[BASE] = self._tied(vector, np.zeros(n), "source")
+        identity = "linear" if "linear" in self._codes else vector
+        for k, source in enumerate(self.sources):
+            if identity is not None:
+                found[source] = self._tied(identity, np.eye(n)[k], "source")
+        if "linear" in self._codes:
+            found["linear"] = self._tied("linear", np.full(n, 1 / n))
+        if "slerp" in self._codes and n == 2:
+            found["slerp"] = self._tied("slerp", np.full(n, 0.5))
+        for method in self.methods:
+            if method not in RATIO:
+                for strength in self.strengths:
+                    found[f"{method} {strength:g}"] = self._tied(method, np.full(n, strength))
+        return found
+
+    def genotype(self, values: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The canonical genotype of named values, such as a ConfigSpace configuration; absent genes are inactive.
+
+        Raises ValueError for a name that is no gene of this space.
+        """
+        unknown = sorted(set(values) - {gene.name for gene in self.genes})
+        if unknown:
+            raise ValueError(f"unknown genes {unknown[:5]}; names look like {[gene.name for gene in self.genes[:3]]}")
+        x = np.array([gene.default for gene in self.genes])
+        for position, gene in enumerate(self.genes):
+            if gene.name in values:
+                value = values[gene.name]
+                x[position] = self._codes[value] if gene.n_choices else float(value)
+        return np.asarray(self.repair(x[None])[0])
+
+    def to_configspace(self) -> Any:
+        """The space as a `ConfigSpace.ConfigurationSpace`: a density exists only under a method that has one."""
+        from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition  # noqa: PLC0415 (optional consumer)
+
+        space = ConfigurationSpace()
+        sparse = [method for method in SPARSE if method in self._codes]
+        for slot in self._slots:
+            method = Categorical(self.genes[slot.method].name, self.methods, default=self.methods[0])
+            space.add(method)
+            for gene in self.genes[slot.weights]:
+                space.add(Float(gene.name, (gene.lower, gene.upper), default=gene.default))
+            if slot.density is not None:
+                gene = self.genes[slot.density]
+                density = Float(gene.name, (gene.lower, gene.upper), default=gene.default)
+                space.add(density)
+                space.add(InCondition(density, method, sparse))
+        return space
+
+    def _refuse_faults(self) -> None:
+        known = methods_folder.names()
+        faults = [f"unknown method {method!r}, known are {known}" for method in self.methods if method not in known]
+        if not self.sources or not self.methods:
+            faults.append("a space needs at least one source besides the base, and one method")
+        if self.granularity < 1 or self.n_layers < 1:
+            faults.append(f"granularity and n_layers must be >= 1, got {self.granularity} and {self.n_layers}")
+        if self.components != ("layer",) and set(self.components) != set(COMPONENTS):
+            faults.append(f"components must be {list(COMPONENTS)} or ['layer'], got {list(self.components)}")
+        if faults:
+            raise ValueError("the LFS space cannot be built: " + "; ".join(faults))
+
+    def _n_groups(self) -> int:
+        return -(-self.n_layers // self.granularity)
+
+    def _layout(self) -> tuple[tuple[Gene, ...], tuple[_Slot, ...]]:
+        genes: list[Gene] = []
+        slots = []
+        places = [(group, component) for group in range(self._n_groups()) for component in self.components]
+        has_density = any(method in SPARSE for method in self.methods)
+        n = len(self.sources)
+        for group, component in [*places, (-1, OUTER)]:
+            slot = _Slot(
+                group=group,
+                component=component,
+                method=len(genes),
+                weights=slice(len(genes) + 1, len(genes) + 1 + n),
+                density=len(genes) + 1 + n if has_density else None,
+            )
+            prefix = _place(slot)
+            last_code = len(self.methods) - 1
+            genes.append(Gene(f"{prefix}.method", group, component, "method", 0, last_code, len(self.methods)))
+            for source in self.sources:
+                role = f"weight:{source}"
+                genes.append(Gene(f"{prefix}.{source}", group, component, role, 0.0, self.max_weight, 0, 1 / n))
+            if has_density:
+                genes.append(Gene(f"{prefix}.density", group, component, "density", 0.1, 1.0, 0, DENSITY))
+            slots.append(slot)
+        return tuple(genes), tuple(slots)
+
+    def _uses(self, X: Genotypes, slot: _Slot, names: Sequence[str]) -> NDArray[np.bool_]:
+        codes = [self._codes[name] for name in names if name in self._codes]
+        return np.isin(X[:, slot.method], codes)
+
+    def _repair_slot(self, X: Genotypes, slot: _Slot) -> None:
+        weights = X[:, slot.weights]
+        if "slerp" in self._codes:
+            rows = self._uses(X, slot, ("slerp",))
+            # Slerp joins two sources: those of the largest weights.
+            order = np.argsort(-weights, axis=1, kind="stable")
+            dropped = np.zeros_like(weights, dtype=bool)
+            np.put_along_axis(dropped, order[:, 2:], values=True, axis=1)
+            weights[dropped & rows[:, None]] = 0.0
+        rows = self._uses(X, slot, RATIO)
+        total = weights.sum(axis=1)
+        empty = rows & (total < 10.0**-DECIMALS)
+        weights[empty] = 1 / len(self.sources)
+        # Rows that already add up to 1 but for rounding stay as they are, so that repairing twice changes nothing.
+        off = rows & ~empty & (np.abs(total - 1) > len(self.sources) * 10.0**-DECIMALS)
+        weights[off] /= total[off, None]
+        X[:, slot.weights] = np.round(weights, DECIMALS)
+        single = rows & ((X[:, slot.weights] > 0).sum(axis=1) == 1)
+        if "linear" in self._codes:
+            X[single, slot.method] = self._codes["linear"]
+        untouched = ~rows & (X[:, slot.weights].max(axis=1) == 0)
+        vector = next((method for method in self.methods if method not in RATIO), None)
+        if vector is not None:
+            X[untouched, slot.method] = self._codes[vector]
+        if slot.density is not None:
+            X[~self._uses(X, slot, SPARSE) | untouched, slot.density] = DENSITY
+
+    def _fusion(self, x: NDArray[np.float64], slot: _Slot, layer: int | None) -> Fusion:
+        method = self.methods[int(x[slot.method])]
+        inputs = tuple(
+            Input(source, layer, float(weight))
+            for source, weight in zip(self.sources, x[slot.weights], strict=True)
+            if weight > 0
+        )
+        if not inputs:
+            return Fusion("passthrough", (Input(BASE, layer),))
+        if method in RATIO and len(inputs) == 1:
+            return Fusion("passthrough", (Input(inputs[0].source, layer),))
+        parameters = (("density", float(x[slot.density])),) if slot.density is not None and method in SPARSE else ()
+        return Fusion(method, inputs, parameters)
+
+    def _tied(
+        self, method: str, weights: NDArray[np.float64], kind: Literal["source", "uniform"] = "uniform"
+    ) -> Reference:
+        x = np.array([gene.default for gene in self.genes])
+        for slot in self._slots:
+            x[slot.method] = self._codes[method]
+            x[slot.weights] = weights
+        return Reference(self.repair(x[None])[0], kind)
+
+
+def _place(slot: _Slot) -> str:
+    return OUTER if slot.group < 0 else f"{slot.group}.{slot.component}"

@@ -1,0 +1,91 @@
+"""Generation: the model writes freely until a stop string; an extracted final answer is compared with the right one.
+
+The shape of GSM8K: a written-out solution of any length, of which only the answer at the end counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from automerge.items import Templates, by_split, overlap
+from automerge.protocols import LanguageModel
+from automerge.records import Split
+
+
+class Problem(NamedTuple):
+    """A prompt and its right final answer."""
+
+    prompt: str
+    answer: str
+
+
+class Generation:
+    """Prompts answered by greedy generation.
+
+    `prompt` and `answer` are templates over the columns; generation ends at the first of the `stop` strings or after
+    `max_new_tokens`; `extract` is a regular expression whose last match's first group is the final answer; `metric`
+    compares it as text (`exact`) or as a number (`numeric`: 1,000 equals 1000.0).
+    """
+
+    chance = 0.0
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        search: Mapping[str, Any],
+        test: Mapping[str, Any],
+        prompt: str,
+        answer: str,
+        max_new_tokens: int,
+        stop: Sequence[str] = ("\n",),
+        extract: str = r"(?s)(.*)",
+        metric: Literal["exact", "numeric"] = "exact",
+    ) -> None:
+        self.name = name
+        self._stop = tuple(stop)
+        self._max_new_tokens = max_new_tokens
+        self._metric = metric
+        self._pattern = re.compile(extract)
+        if self._pattern.groups < 1:
+            raise ValueError(f"task {name!r}: `extract` needs a group around the answer, got {extract!r}")
+        templates = Templates(prompt=prompt, answer=answer)
+        self._items: dict[Split, list[Problem]] = {
+            split: [Problem(templates.render("prompt", row), templates.render("answer", row)) for row in rows]
+            for split, rows in by_split(search, test).items()
+        }
+
+    def size(self, split: Split) -> int:
+        """Number of items of that split."""
+        return len(self._items[split])
+
+    def score(self, model: LanguageModel, split: Split, items: Sequence[int]) -> list[float]:
+        """1.0 where the extracted final answer is right, else 0.0."""
+        problems = [self._items[split][item] for item in items]
+        texts = model.generate(
+            [problem.prompt for problem in problems], stop=self._stop, max_new_tokens=self._max_new_tokens
+        )
+        return [float(self._is_right(text, problem.answer)) for text, problem in zip(texts, problems, strict=True)]
+
+    def check(self) -> list[str]:
+        """Empty answers, and test items that stand among the search items."""
+        empty = sum(not problem.answer for problems in self._items.values() for problem in problems)
+        faults = [f"{empty} items have an empty answer; check the template `answer`"] if empty else []
+        return faults + overlap(self._items["search"], self._items["test"])
+
+    def _is_right(self, text: str, answer: str) -> bool:
+        found = [match.group(1).strip() for match in self._pattern.finditer(text) if match.group(1) is not None]
+        if not found:
+            return False
+        # A pattern that matches anything ends with an empty match at the end of the text.
+        final = next((candidate for candidate in reversed(found) if candidate), "")
+        if self._metric == "exact":
+            return final == answer.strip()
+        return _number(final) is not None and _number(final) == _number(answer)
+
+
+def _number(text: str) -> float | None:
+    match = re.search(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return float(match.group().replace(",", "")) if match else None

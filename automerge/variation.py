@@ -1,0 +1,126 @@
+"""Variation operators on genotypes that know the structure of a model: depth, components and roles.
+
+Merges respond to whole blocks of layers rather than to single genes, so crossover exchanges intervals of depth and
+mutation moves the same role by the same amount over an interval. All take the number generator of the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.protocols import Gene
+
+WIDTHS = (1, 2, 4, 8)
+"""Lengths of the depth intervals that block mutation moves; the whole model is one more."""
+
+SIGMAS = (0.05, 0.15, 0.4)
+"""Sizes of a shift, as shares of a gene's range."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The genes as arrays of shape (n_genes,): depth, component and role as codes, bounds, number of choices."""
+
+    depth: NDArray[np.int64]
+    component: NDArray[np.int64]
+    role: NDArray[np.int64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    n_choices: NDArray[np.int64]
+
+    @staticmethod
+    def of(genes: Sequence[Gene]) -> Layout:
+        """The layout of a space's genes."""
+
+        def codes(names: list[str]) -> NDArray[np.int64]:
+            return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+        return Layout(
+            depth=np.array([gene.depth for gene in genes], dtype=np.int64),
+            component=codes([gene.component for gene in genes]),
+            role=codes([gene.role for gene in genes]),
+            lower=np.array([gene.lower for gene in genes]),
+            upper=np.array([gene.upper for gene in genes]),
+            n_choices=np.array([gene.n_choices for gene in genes], dtype=np.int64),
+        )
+
+    @property
+    def n_depths(self) -> int:
+        """Number of layer groups."""
+        return int(self.depth.max()) + 1
+
+
+def depth_crossover(
+    first: NDArray[np.float64], second: NDArray[np.float64], layout: Layout, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """A child of shape (n_genes,): the first parent with an interval of depth, or random slots, of the second.
+
+    Two times in three the interval takes all components, else one; the part outside the layers comes from either.
+    """
+    if rng.random() < 0.25:
+        taken = _random_slots(layout, rng, share=0.5)
+    else:
+        start, stop = np.sort(rng.integers(0, layout.n_depths + 1, size=2))
+        taken = (layout.depth >= start) & (layout.depth < stop)
+        if rng.random() < 1 / 3:
+            taken &= layout.component == rng.choice(np.unique(layout.component[layout.depth >= 0]))
+        if rng.random() < 0.5:
+            taken |= layout.depth < 0
+    return np.where(taken, second, first)
+
+
+def block_mutation(x: NDArray[np.float64], layout: Layout, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A mutant of shape (n_genes,): one role moved alike over an interval of depth, in one component or in all."""
+    width = int(rng.choice([*WIDTHS, layout.n_depths]))
+    start = int(rng.integers(1 - width, layout.n_depths)) if width < layout.n_depths else 0
+    inside = (layout.depth >= start) & (layout.depth < start + width)
+    if width >= layout.n_depths:
+        inside |= layout.depth < 0
+    if rng.random() < 0.5:
+        inside &= layout.component == rng.choice(np.unique(layout.component))
+    if not inside.any():
+        return slot_mutation(x, layout, rng)
+    role = rng.choice(np.unique(layout.role[inside]))
+    return _move(x, inside & (layout.role == role), layout, rng, alike=True)
+
+
+def slot_mutation(x: NDArray[np.float64], layout: Layout, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A mutant of shape (n_genes,): one or two genes moved on their own in a few random slots."""
+    expected = float(rng.choice(WIDTHS))
+    slots = _slot_codes(layout)
+    chosen = _random_slots(layout, rng, share=min(1.0, expected / (int(slots.max()) + 1)))
+    if not chosen.any():
+        chosen = slots == rng.integers(int(slots.max()) + 1)
+    moved = chosen & (rng.random(len(x)) < 1.5 / max(1, len(np.unique(layout.role))))
+    if not moved.any():
+        moved[rng.choice(np.flatnonzero(chosen))] = True
+    return _move(x, moved, layout, rng, alike=False)
+
+
+def _move(
+    x: NDArray[np.float64], moved: NDArray[np.bool_], layout: Layout, rng: np.random.Generator, *, alike: bool
+) -> NDArray[np.float64]:
+    n = 1 if alike else int(moved.sum())
+    child = x.copy()
+    span = (layout.upper - layout.lower)[moved]
+    shift = rng.normal(size=n) * float(rng.choice(SIGMAS)) * span
+    # Now and then all genes take one new value: repeated shifts alone never bring scattered genes together.
+    fresh = layout.lower[moved] + rng.random(n) * span
+    real = np.where(alike and rng.random() < 0.2, fresh, child[moved] + shift)
+    code = np.floor(rng.random(n) * layout.n_choices[moved])
+    child[moved] = np.where(layout.n_choices[moved] > 0, code, real)
+    return np.clip(child, layout.lower, layout.upper)
+
+
+def _slot_codes(layout: Layout) -> NDArray[np.int64]:
+    pairs = np.stack([layout.depth, layout.component], axis=1)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _random_slots(layout: Layout, rng: np.random.Generator, *, share: float) -> NDArray[np.bool_]:
+    slots = _slot_codes(layout)
+    return (rng.random(int(slots.max()) + 1) < share)[slots]
