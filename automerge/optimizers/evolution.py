@@ -8,6 +8,7 @@ mixed-variable mating is not used: it resamples a third of all categorical genes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -113,11 +114,14 @@ class Evolution:
         n_survive = min(self._population, len(alive))
         best = RankAndCrowding().do(self._problem, population, n_survive=n_survive, random_state=rng)
         tournament = TournamentSelection(func_comp=binary_tournament)
-        # A tournament compares pairs by the algorithm's tournament_type alone.
-        pairs = tournament.do(self._problem, best, 1, 2, to_pop=False, random_state=rng, algorithm=_TournamentType())
+        pairs = tournament.do(self._problem, best, 1, 2, to_pop=False, random_state=rng, algorithm=_Tournament(rng))
         chosen = [alive[int(best[index].X[0])] for index in pairs[0]]
         return chosen[0], chosen[1]
 
 
-class _TournamentType:
-    tournament_type = "comp_by_rank_and_crowding"
+@dataclass(frozen=True)
+class _Tournament:
+    """The two attributes of an algorithm that pymoo's binary tournament looks at."""
+
+    random_state: np.random.Generator
+    tournament_type: str = "comp_by_rank_and_crowding"

@@ -1,0 +1,241 @@
+"""The command line: `automerge search | check | report | benchmark | export`.
+
+The only place that sees Hydra: it composes the configuration, turns it into plain dictionaries and draws progress.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+USAGE = """\
+automerge finds the best merges of language models by itself.
+
+  automerge search experiment=demo [KEY=VALUE ...]   search; Hydra's options work (-m for several runs, --config-dir)
+  automerge search --resume RUN                      go on with a run that was stopped
+  automerge check experiment=demo                    load and check everything, search nothing
+  automerge report RUN [--baseline RUN]              write the report of a run again
+  automerge benchmark RUN [--to DIR]                 fit and export the surrogate benchmark of a run again
+  automerge export RUN --point N --to DIR            write a recommended model as a Hugging Face folder
+"""
+
+MISTAKES = (ValueError, OSError, RuntimeError, sqlite3.Error)
+"""Faults with a message for the user; anything else is a fault of automerge and shows its traceback."""
+
+console = Console(stderr=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command that the arguments name; exits with 2 after a message if something is wrong."""
+    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    commands = {"search": _search, "check": _check, "report": _report, "benchmark": _benchmark, "export": _export}
+    if command not in commands:
+        console.print(USAGE, markup=False, highlight=False)
+        sys.exit(0 if command in ("--help", "-h", "help") else 2)
+    try:
+        commands[command](rest)
+    except MISTAKES as fault:
+        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False)
+        sys.exit(2)
+
+
+def config_folder() -> Path:
+    """The folder of the configuration: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def _search(arguments: list[str]) -> None:
+    if arguments[:1] == ["--resume"]:
+        if len(arguments) != 2:
+            raise ValueError("expected one run folder after --resume: automerge search --resume runs/demo/...")
+        folder = Path(arguments[1])
+        stored = folder / ".hydra" / "config.yaml"
+        if not stored.is_file():
+            raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no .hydra/config.yaml")
+        _run(_plain(OmegaConf.load(stored)), folder)
+    else:
+        _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
+
+
+def _check(arguments: list[str]) -> None:
+    def check(settings: dict[str, Any]) -> None:
+        parts = _assemble(settings)
+        console.print(
+            f"all is well: {len(parts.sources.names)} sources beside the base, "
+            f"{parts.sources.alignment.n_layers} layers, {parts.sources.n_bytes / 2**20:.1f} MiB of weights, "
+            f"{len(parts.space.genes)} genes, fidelities {', '.join(map(str, parts.ladder.rungs))} items"
+        )
+
+    # A check leaves nothing behind.
+    _hydra([*arguments, "hydra.output_subdir=null", "hydra.run.dir=."], check)
+
+
+def _report(arguments: list[str]) -> None:
+    from automerge.report import write_report  # noqa: PLC0415 (each command loads what it needs)
+
+    parser = argparse.ArgumentParser("automerge report", description="Writes the report of a run into its folder.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--baseline", type=Path, help="folder of another run to show beside it")
+    options = parser.parse_args(arguments)
+    write_report(options.run, baseline=options.baseline)
+    console.print(f"report: {options.run / 'report.html'}", highlight=False)
+
+
+def _benchmark(arguments: list[str]) -> None:
+    from automerge.benchmark.fit import export_benchmark  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser("automerge benchmark", description="Exports the surrogate benchmark of a run.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--to", type=Path, help="folder to write; RUN/benchmark if not given")
+    options = parser.parse_args(arguments)
+    folder = options.to or options.run / "benchmark"
+    _show_benchmark(export_benchmark(options.run, folder), folder)
+
+
+def _export(arguments: list[str]) -> None:
+    from automerge.export import export_run  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser("automerge export", description="Writes a model of a run as a folder.")
+    parser.add_argument("run", type=Path)
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--point", type=int, help="number in the report's table of recommended models, from 1")
+    chosen.add_argument("--trial", type=int, help="number of any trial in the log")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write; must not exist")
+    options = parser.parse_args(arguments)
+    export_run(options.run, options.to, point=options.point, trial=options.trial)
+    console.print(f"model: {options.to}", highlight=False)
+
+
+def _hydra(arguments: list[str], job: Any) -> None:
+    """Composes the configuration from command-line arguments as Hydra does and gives it to the job, once a run."""
+    _register_resolvers()
+
+    def task(config: DictConfig) -> None:
+        try:
+            job(_plain(config))
+        except MISTAKES as fault:
+            # Left to itself, Hydra wraps a message in its own traceback.
+            Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False)
+            sys.exit(2)
+
+    sys.argv = ["automerge search", *arguments]
+    hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
+
+
+def _register_resolvers() -> None:
+    from automerge import zoo  # noqa: PLC0415
+
+    OmegaConf.register_new_resolver("zoo", zoo.path, replace=True)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    settings = OmegaConf.to_container(config, resolve=True)
+    return {str(key): value for key, value in settings.items() if key != "hydra"} if isinstance(settings, dict) else {}
+
+
+def _assemble(settings: Mapping[str, Any]) -> Any:
+    # Whatever is on the hub is asked for by name; telemetry and progress bars of libraries would hide our own.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from automerge.run import assemble  # noqa: PLC0415
+
+    _quieten()
+    with console.status("loading tasks, sources and model"):
+        return assemble(settings)
+
+
+def _quieten() -> None:
+    import datasets  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _run(settings: Mapping[str, Any], folder: Path) -> None:
+    from automerge.benchmark.fit import export_benchmark  # noqa: PLC0415
+    from automerge.log import RunLog  # noqa: PLC0415
+    from automerge.progress import follow  # noqa: PLC0415
+    from automerge.report import write_report  # noqa: PLC0415
+    from automerge.run import LOG, search  # noqa: PLC0415
+
+    parts = _assemble(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    console.print(f"run folder: {folder}", highlight=False)
+    with RunLog(folder / LOG) as log:
+        try:
+            follow(search(settings, parts, log), console)
+        except KeyboardInterrupt:
+            console.print(f"stopped; go on with: automerge search --resume {folder}", highlight=False)
+            sys.exit(130)
+    baseline = settings["report"]["baseline"]
+    with console.status("writing the report"):
+        write_report(folder, baseline=Path(baseline) if baseline else None)
+    with console.status("fitting the surrogate benchmark"):
+        quality = export_benchmark(folder, folder / "benchmark")
+    _show_front(folder)
+    _show_benchmark(quality, folder / "benchmark")
+    console.print(f"report: {folder / 'report.html'}", highlight=False)
+    console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False)
+
+
+def _show_front(folder: Path) -> None:
+    from automerge.history import History  # noqa: PLC0415
+    from automerge.log import RunLog  # noqa: PLC0415
+    from automerge.run import LOG  # noqa: PLC0415
+
+    with RunLog(folder / LOG, read_only=True) as log:
+        history = History.of(log)
+    table = Table(title="on test items, which the search never saw", title_justify="left")
+    table.add_column("model")
+    for objective in history.objectives:
+        table.add_column(objective.name, justify="right")
+    for number, trial in enumerate(history.recommended, start=1):
+        _add_row(table, history, trial, f"point {number} ({history.name(trial)})")
+    table.add_section()
+    for trial in history.references:
+        if trial not in history.recommended:
+            _add_row(table, history, trial, history.name(trial))
+    console.print(table)
+
+
+def _add_row(table: Table, history: Any, trial: int, label: str) -> None:
+    values = history.test_values(trial)
+    cells = list(_cells(history, values)) if values is not None else ["not tested"] * len(history.objectives)
+    table.add_row(label, *cells)
+
+
+def _cells(history: Any, values: Any) -> Iterator[str]:
+    for objective, value in zip(history.objectives, values, strict=True):
+        yield f"{100 * value:.1f} %" if objective.kind == "task" else f"{objective.sign * value:g}"
+
+
+def _show_benchmark(quality: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+    table = Table(title=f"surrogate benchmark in {folder}, by cross-validation", title_justify="left")
+    for column in ("task", "trials", "R2", "Kendall tau"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task, figures in quality.items():
+        numbers = (f"{figures[key]:.2f}" if figures[key] == figures[key] else "-" for key in ("r2", "kendall_tau"))
+        table.add_row(task, str(int(figures["n_trials"])), *numbers)
+    console.print(table)
+
+
+def _escaped(fault: BaseException) -> str:
+    text = str(fault.args[0]) if isinstance(fault, KeyError) and fault.args else str(fault)
+    return text.replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Progress of a search on the terminal: a bar per phase with trials, items, hypervolume and time left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from automerge import search
+
+PHASES = {
+    "reference": "sources and uniform merges",
+    "search": "search",
+    "verify": "promising ones, all items",
+    "test": "front on test items",
+}
+"""What each phase does, in words."""
+
+LINES = 10
+"""Without a terminal this many lines are printed per phase, in place of a moving bar."""
+
+
+def follow(steps: Iterable[search.Progress], console: Console) -> None:
+    """Runs the search to its end and shows its progress."""
+    columns = (
+        TextColumn("{task.description:<26}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+        printed: dict[str, int] = {}
+        for step in steps:
+            figures = f"{step.n_trials} trials, {step.n_items} items, hypervolume {step.hypervolume:.4f}"
+            if step.phase not in tasks:
+                tasks[step.phase] = bars.add_task(PHASES[step.phase], total=1.0, figures="")
+            bars.update(tasks[step.phase], completed=step.share, figures=figures)
+            tenth = int(step.share * LINES)
+            if not console.is_terminal and tenth > printed.get(step.phase, 0):
+                printed[step.phase] = tenth
+                console.print(f"{PHASES[step.phase]}: {step.share:.0%}, {figures}", highlight=False)

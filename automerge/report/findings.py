@@ -1,0 +1,169 @@
+"""What a report says, before it is drawn or written: the shown models, hypervolumes, time and failures of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automerge.history import History
+from automerge.log import EvaluationRow, RunLog
+from automerge.records import REFERENCE, Split
+from automerge.report.points import Point, shown
+from automerge.report.volumes import Volume, Volumes, volumes
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the tables, the page and the picture show.
+
+    `split` names the items that the figures show: `test`, or `search` if the run was interrupted before its test.
+    `trajectory` and `baseline_trajectory` are (items, hypervolume on search items), with one reference point.
+    """
+
+    run: Path
+    history: History
+    settings: Mapping[str, Any]
+    points: tuple[Point, ...]
+    volumes: Mapping[Split, Volumes]
+    split: Split
+    trajectory: tuple[tuple[int, float], ...]
+    baseline_trajectory: tuple[tuple[int, float], ...]
+
+    @property
+    def recommended(self) -> list[Point]:
+        """The recommended models by number."""
+        return [point for point in self.points if point.group == "recommended"]
+
+    @property
+    def references(self) -> list[Point]:
+        """The base, the sources and the uniform merges, recommended or not, in order of their ids."""
+        return sorted((point for point in self.points if point.is_reference), key=lambda point: point.trial.id)
+
+    @property
+    def failures(self) -> list[EvaluationRow]:
+        """All evaluations that are not ok, in order of time."""
+        return [row for row in self.history.evaluations if row.evaluation.status != "ok"]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The run in numbers: trials, items, seconds of wall time and by phase of the work, failures by status."""
+        rows = self.history.evaluations
+        seconds: Counter[str] = Counter()
+        for row in rows:
+            seconds.update(row.evaluation.seconds)
+        wall = sum(row.wall for row in rows)
+        # Forward passes of several workers overlap, and then their sum says nothing about the wall time.
+        overhead = 1 - seconds["forward"] / wall if 0 < seconds["forward"] <= wall else None
+        operators = [trial.origin["operator"] for trial in self.history.trials.values()]
+        return {
+            "n_trials": sum(operator != REFERENCE for operator in operators),
+            "n_references": sum(operator == REFERENCE for operator in operators),
+            "n_search_items": self.trajectory[-1][0],
+            "n_items": sum(part.stop - part.start for row in rows for part in row.slices),
+            "wall_seconds": wall,
+            "seconds": dict(seconds),
+            "share_outside_forward": overhead,
+            "failures": dict(Counter(row.evaluation.status for row in self.failures)),
+        }
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the search came to its end and named what it recommends."""
+        return "recommended" in self.settings
+
+    @property
+    def conclusion(self) -> str:
+        """One sentence that says what the run found."""
+        if self.split == "search":
+            return (
+                f"The run has no test results yet: the {_count(self.recommended, 'model')} on its front were not "
+                "tested, and the search values shown are optimistic for models chosen by them."
+            )
+        found = self.volumes["test"]
+        if "recommended" not in found.sets:
+            return f"None of the {_count(self.recommended, 'recommended model')} has a test result."
+        if "sources_and_uniform" not in found.gains:
+            return f"The recommended front has a hypervolume of {found.sets['recommended'].text} on test items."
+        return _single_sentence(self) if len(self.history.objectives) == 1 else _front_sentence(found)
+
+
+def find(run: Path, *, baseline: Path | None = None) -> Findings:
+    """The findings of the run in a folder. Raises as `write_report` does."""
+    history, settings = _read(run)
+    other = None if baseline is None else _comparable(baseline, history)
+    points = shown(history, other)
+    return Findings(
+        run=run,
+        history=history,
+        settings=settings,
+        points=points,
+        volumes=volumes(history, other, points, seed=int(settings.get("seed", 0))),
+        split="test" if history.tests else "search",
+        trajectory=_steps(history),
+        baseline_trajectory=() if other is None else _steps(other),
+    )
+
+
+def _read(run: Path) -> tuple[History, dict[str, Any]]:
+    with RunLog(run / "run.db", read_only=True) as log:
+        return History.of(log), log.settings()
+
+
+def _comparable(baseline: Path, history: History) -> History:
+    """The history of the baseline, measured from the reference point of the run it is compared with."""
+    other, _ = _read(baseline)
+    if other.objectives != history.objectives:
+        expected, got = ([objective.name for objective in each.objectives] for each in (history, other))
+        raise ValueError(f"the baseline {baseline} should have the objectives {expected}, got {got}; run it with these")
+    if history.tests and not other.tests:
+        raise ValueError(f"the baseline {baseline} should be tested as this run is, but has no test; resume it first")
+    return replace(other, reference_point=history.reference_point)
+
+
+def _steps(history: History) -> tuple[tuple[int, float], ...]:
+    """The trajectory with the last hypervolume for every number of items."""
+    return tuple(dict(history.trajectory()).items())
+
+
+def _count(things: list[Point], noun: str) -> str:
+    return f"{len(things)} {noun}" + ("" if len(things) == 1 else "s")
+
+
+def _front_sentence(found: Volumes) -> str:
+    gain, base = found.gains["sources_and_uniform"], found.sets["sources_and_uniform"]
+    relative = f"{100 * abs(gain.value) / base.value:.0f} % " if base.value > 0 else ""
+    if _is_clear(gain):
+        verdict = f"dominates {relative}{'more' if gain.value > 0 else 'less'} hypervolume than"
+    else:
+        verdict = "is not measurably better or worse in hypervolume than"
+    return (
+        f"On test items the recommended front {verdict} the sources and uniform merges together: "
+        f"{gain.signed}, 95 % interval in brackets."
+    )
+
+
+def _single_sentence(findings: Findings) -> str:
+    """With one objective the best model speaks for its set."""
+
+    def best(points: list[Point]) -> Point:
+        known = [point for point in points if point.test[0] is not None]
+        return max(known, key=lambda point: float(point.vector("test", findings.history.objectives)[0]))
+
+    own, other = best(findings.recommended), best(findings.references)
+    gain = findings.volumes["test"].gains["sources_and_uniform"]
+    verdict = "" if _is_clear(gain) else "; the difference could be chance"
+    texts = [value.text for value in (own.test[0], other.test[0]) if value is not None]
+    return (
+        f"On test items the best recommended model ({own.name}) reaches {texts[0]}, the best source or uniform merge "
+        f"({other.name}) {texts[1]}{verdict}."
+    )
+
+
+def _is_clear(gain: Volume) -> bool:
+    """Whether the interval of a difference leaves out 0."""
+    return gain.low is not None and gain.high is not None and np.sign(gain.low) * np.sign(gain.high) > 0

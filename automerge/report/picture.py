@@ -1,0 +1,119 @@
+"""report.png: the figures of the page as one picture, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from automerge.report.findings import Findings
+from automerge.report.marks import GREY, MARKS, axis_title, drawn, fronts, label, levels, places
+
+PANEL = (5.4, 4.3)
+"""Width and height of a panel in inches."""
+
+
+def write_picture(findings: Findings) -> None:
+    """Writes report.png into the run folder: a panel for every pair of objectives, and the hypervolume."""
+    n_objectives = len(findings.history.objectives)
+    pairs = list(combinations(range(n_objectives), 2))
+    n_panels = max(1, len(pairs)) + 1
+    n_columns = min(3 if n_panels > 4 else 2, n_panels)
+    n_rows = -(-n_panels // n_columns)
+    # A Figure of its own needs no pyplot, which would keep global state and might choose a screen to draw on.
+    figure = Figure(figsize=(PANEL[0] * n_columns, PANEL[1] * n_rows + 0.5), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel().tolist()
+    for axes, pair in zip(panels, pairs, strict=False):
+        _draw_front(axes, findings, pair)
+    if not pairs:
+        _draw_ranking(panels[0], findings)
+    _draw_progress(panels[n_panels - 1], findings)
+    for axes in panels[n_panels:]:
+        axes.remove()
+    for axes in panels[:n_panels]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#eceef1")
+        axes.set_axisbelow(True)
+    handles, labels = panels[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.savefig(findings.run / "report.png", dpi=150)
+
+
+def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> None:
+    split = findings.split
+    for text, line in fronts(findings, columns).items():
+        colour = MARKS["recommended"].colour if text.startswith("recommended") else GREY
+        x, y = ([at.at for at in places(line, split, column)] for column in columns)
+        axes.step(x, y, where="pre", color=colour, linewidth=1, linestyle=":")
+    for group, mark in MARKS.items():
+        points = drawn(findings.points, group, split, columns)
+        if not points:
+            continue
+        x_places, y_places = (places(points, split, column) for column in columns)
+        axes.errorbar(
+            [at.at for at in x_places],
+            [at.at for at in y_places],
+            xerr=[[at.minus for at in x_places], [at.plus for at in x_places]],
+            yerr=[[at.minus for at in y_places], [at.plus for at in y_places]],
+            fmt=mark.marker,
+            color=mark.colour,
+            markersize=6,
+            elinewidth=0.8,
+            label=mark.label,
+        )
+        for point, at_x, at_y in zip(points, x_places, y_places, strict=True):
+            text = label(point) if group in ("recommended", "source") else ""
+            axes.annotate(
+                text, (at_x.at, at_y.at), xytext=(5, 5), textcoords="offset points", color=mark.colour, fontsize=9
+            )
+    objectives = [findings.history.objectives[column] for column in columns]
+    axes.set_xlabel(axis_title(objectives[0], split))
+    axes.set_ylabel(axis_title(objectives[1], split))
+    if objectives[0].kind == "cost":
+        axes.invert_xaxis()
+    if objectives[1].kind == "cost":
+        axes.invert_yaxis()
+
+
+def _draw_ranking(axes: Axes, findings: Findings) -> None:
+    split = findings.split
+    known = [point for point in findings.points if point.values(split)[0] is not None]
+    known.sort(key=lambda point: float(point.vector(split, findings.history.objectives)[0]))
+    for group, mark in MARKS.items():
+        rows = [row for row, point in enumerate(known) if point.group == group]
+        at = places([known[row] for row in rows], split, 0)
+        if rows:
+            axes.errorbar(
+                [each.at for each in at],
+                rows,
+                xerr=[[each.minus for each in at], [each.plus for each in at]],
+                fmt=mark.marker,
+                color=mark.colour,
+                markersize=6,
+                elinewidth=0.8,
+                label=mark.label,
+            )
+    names = [point.name if point.number is None else f"{point.name} ({point.number})" for point in known]
+    axes.set_yticks(range(len(known)), names)
+    axes.set_xlabel(axis_title(findings.history.objectives[0], split))
+
+
+def _draw_progress(axes: Axes, findings: Findings) -> None:
+    lines = [(findings.trajectory, MARKS["recommended"].colour, "this run", "-")]
+    if findings.baseline_trajectory:
+        lines.append((findings.baseline_trajectory, MARKS["baseline"].colour, "baseline run", "--"))
+    for steps, colour, name, style in lines:
+        x, y = zip(*steps, strict=True)
+        axes.step(x, y, where="post", color=colour, linestyle=style, linewidth=2, label=name)
+    colours = (MARKS["source"].colour, MARKS["uniform"].colour)
+    for (text, level), colour in zip(levels(findings).items(), colours, strict=False):
+        axes.axhline(level, color=colour, linestyle=":", linewidth=1.2, label=text)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("search items evaluated")
+    axes.set_ylabel("hypervolume, search items")
+    axes.legend(frameon=False, fontsize=9, loc="best")

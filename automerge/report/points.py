@@ -1,0 +1,149 @@
+"""The models that a report shows, each with its values on search and on test items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.history import History, front
+from automerge.pareto import interval, is_non_dominated
+from automerge.records import Objective, Result, Split, Trial
+
+Group = Literal["recommended", "source", "uniform", "baseline"]
+"""`source` includes the base; `baseline` is the recommended front of the run compared with."""
+
+
+class Value(NamedTuple):
+    """An objective's value in its natural sign with its 95 % interval, from n items; n is 0 for an exact cost."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def text(self) -> str:
+        """A score as percentages, `71.3 (68.4-74.0)`; a cost as it is."""
+        if self.n == 0:
+            return f"{self.mean:,.0f}" if float(self.mean).is_integer() else f"{self.mean:,.4g}"
+        return f"{100 * self.mean:.1f} ({100 * self.low:.1f}-{100 * self.high:.1f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One shown model.
+
+    `number` counts the recommended ones from 1; `kind` says which reference model this is, if it is one: a source
+    can be recommended too. `search` and `test` have one entry per objective, None where nothing is known; `note` says
+    why there is no test result.
+    """
+
+    number: int | None
+    group: Group
+    kind: Literal["source", "uniform"] | None
+    name: str
+    trial: Trial
+    search: tuple[Value | None, ...]
+    test: tuple[Value | None, ...]
+    note: str
+
+    def values(self, split: Split) -> tuple[Value | None, ...]:
+        """The values on the items of one split."""
+        return self.test if split == "test" else self.search
+
+    def vector(self, split: Split, objectives: Sequence[Objective]) -> NDArray[np.float64]:
+        """Objective values on one split, larger is better, shape (n_objectives,); NaN where nothing is known."""
+        pairs = zip(self.values(split), objectives, strict=True)
+        return np.array([np.nan if value is None else objective.sign * value.mean for value, objective in pairs])
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the base, a source or a uniform merge of the run itself."""
+        return self.kind is not None and self.group != "baseline"
+
+    @property
+    def methods(self) -> str:
+        """The share of every method in the recipe's fusions, most used first: `ties 60 %, linear 40 %`."""
+        used = Counter(fusion.method for _, fusion in self.trial.recipe.fusions())
+        return ", ".join(f"{method} {100 * count / used.total():.0f} %" for method, count in used.most_common())
+
+    @property
+    def origin(self) -> str:
+        """How the recipe came about: `depth_crossover of #3, #8`."""
+        operator = str(self.trial.origin["operator"]).replace("+", " + ")
+        parents = ", ".join(f"#{parent}" for parent in self.trial.origin.get("parents", ()))
+        return f"{operator} of {parents}" if parents else operator
+
+
+def chosen(history: History) -> tuple[int, ...]:
+    """Ids of the recommended trials; of an interrupted run, of the non-dominated fully evaluated ones."""
+    if history.recommended:
+        return history.recommended
+    full = max(trial.n_items for trial in history.trials.values())
+    found = front(history.trials.values(), history.objectives, n_items=full, limit=len(history.trials))
+    return tuple(trial.id for trial in found)
+
+
+def shown(history: History, baseline: History | None) -> tuple[Point, ...]:
+    """All shown models: recommended ones by number, then the other references, then the baseline's front."""
+    picked = chosen(history)
+    points = [_point(history, trial, "recommended", number) for number, trial in enumerate(picked, start=1)]
+    for trial in history.references:
+        if trial not in picked:
+            points.append(_point(history, trial, "source" if trial in history.sources else "uniform"))
+    if baseline is not None:
+        points += [_point(baseline, trial, "baseline") for trial in chosen(baseline)]
+    return tuple(points)
+
+
+def non_dominated(
+    points: Iterable[Point], split: Split, objectives: Sequence[Objective], columns: Sequence[int]
+) -> list[Point]:
+    """The points that no other dominates in these objectives on this split, by rising value of the first."""
+    known = [(point, point.vector(split, objectives)[list(columns)]) for point in points]
+    known = [(point, vector) for point, vector in known if np.isfinite(vector).all()]
+    if not known:
+        return []
+    is_best = is_non_dominated(np.array([vector for _, vector in known]))
+    best = [pair for pair, keep in zip(known, is_best, strict=True) if keep]
+    return [point for point, _ in sorted(best, key=lambda pair: tuple(pair[1] * (1, *[-1] * (len(columns) - 1))))]
+
+
+def _point(history: History, number: int, group: Group, rank: int | None = None) -> Point:
+    trial = history.trials[number]
+    return Point(
+        number=rank,
+        group=group,
+        kind=None if number not in history.references else "source" if number in history.sources else "uniform",
+        name=("baseline " if group == "baseline" else "") + history.name(number),
+        trial=trial,
+        search=_values(trial, trial.results, history.objectives),
+        test=_values(trial, history.tests.get(number, {}), history.objectives),
+        note=_note(history, trial),
+    )
+
+
+def _values(trial: Trial, results: Mapping[str, Result], objectives: Sequence[Objective]) -> tuple[Value | None, ...]:
+    found: list[Value | None] = []
+    for objective in objectives:
+        cost, result = trial.costs.get(objective.name), results.get(objective.name)
+        if objective.kind == "cost":
+            found.append(None if cost is None else Value(cost, cost, cost, 0))
+        else:
+            found.append(None if result is None else Value(result.mean, *interval(result.total, result.n), result.n))
+    return tuple(found)
+
+
+def _note(history: History, trial: Trial) -> str:
+    """Why a trial has no test result, empty if it has one."""
+    if history.tests.get(trial.id):
+        return ""
+    for row in history.evaluations:
+        if row.trial == trial.id and row.phase == "test":
+            return f"{row.evaluation.status} on test items: {row.evaluation.reason}"
+    return "not tested" if trial.status == "ok" else f"{trial.status}: {trial.reason}"

@@ -1,0 +1,107 @@
+"""pareto.csv and pareto.json: the shown models as data."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+from automerge.report.findings import Findings
+from automerge.report.points import Point, Value
+from automerge.report.volumes import Volumes
+
+
+def write_tables(findings: Findings) -> None:
+    """Writes pareto.csv and pareto.json into the run folder."""
+    rows = [_row(findings, point) for point in findings.points]
+    with (findings.run / "pareto.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    text = json.dumps(_content(findings), indent=1, allow_nan=False)
+    (findings.run / "pareto.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _row(findings: Findings, point: Point) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "number": point.number,
+        "trial": point.trial.id,
+        "name": point.name,
+        "group": point.group,
+        "kind": point.kind,
+        "recipe_id": point.trial.recipe.id,
+    }
+    for k, objective in enumerate(findings.history.objectives):
+        if objective.kind == "cost":
+            value = point.search[k]
+            row[objective.name] = None if value is None else value.mean
+            continue
+        for split in ("search", "test"):
+            for key, number in _score(point.values(split)[k]).items():
+                row[f"{objective.name}_{split}_{key}"] = number
+    row["operator"] = point.trial.origin["operator"]
+    row["parents"] = " ".join(str(parent) for parent in point.trial.origin.get("parents", ()))
+    row["note"] = point.note
+    return row
+
+
+def _score(value: Value | None) -> dict[str, float | None]:
+    if value is None:
+        return dict.fromkeys(("mean", "n", "low", "high"))
+    return {"mean": value.mean, "n": value.n, "low": value.low, "high": value.high}
+
+
+def _content(findings: Findings) -> dict[str, Any]:
+    history = findings.history
+    return {
+        "objectives": [{"name": objective.name, "kind": objective.kind} for objective in history.objectives],
+        "reference_point": history.reference_point.tolist(),
+        "is_finished": findings.is_finished,
+        "is_tested": findings.split == "test",
+        "conclusion": findings.conclusion,
+        "points": [_entry(findings, point) for point in findings.points],
+        "hypervolume": {split: _volumes(found) for split, found in findings.volumes.items()},
+        "figures": findings.figures,
+        "failures": [
+            {
+                "trial": row.trial,
+                "name": history.name(row.trial),
+                "phase": row.phase,
+                "status": row.evaluation.status,
+                "reason": row.evaluation.reason,
+            }
+            for row in findings.failures
+        ],
+        "settings": dict(findings.settings),
+    }
+
+
+def _entry(findings: Findings, point: Point) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    for k, objective in enumerate(findings.history.objectives):
+        if objective.kind == "cost":
+            value = point.search[k]
+            scores[objective.name] = {"value": None if value is None else value.mean}
+        else:
+            pairs = {"search": point.search[k], "test": point.test[k]}
+            scores[objective.name] = {split: None if value is None else _score(value) for split, value in pairs.items()}
+    return {
+        "number": point.number,
+        "trial": point.trial.id,
+        "name": point.name,
+        "group": point.group,
+        "kind": point.kind,
+        "recipe_id": point.trial.recipe.id,
+        "scores": scores,
+        "note": point.note,
+        "origin": dict(point.trial.origin),
+        "methods": point.methods,
+        "recipe": json.loads(point.trial.recipe.to_json()),
+    }
+
+
+def _volumes(found: Volumes) -> dict[str, Any]:
+    return {
+        "sets": {name: volume._asdict() for name, volume in found.sets.items()},
+        "recommended_minus": {name: volume._asdict() for name, volume in found.gains.items()},
+    }
