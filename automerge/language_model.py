@@ -26,7 +26,9 @@ class InvalidModelError(ValueError):
 
 @dataclass
 class Monitor:
-    """What was seen of a model's outputs since the last reset."""
+    """What was seen of a model's outputs since the last reset: positions that could tell a collapse, tokens read,
+    tokens predicted at those positions, seconds in forward passes.
+    """
 
     n_positions: int = 0
     n_tokens: int = 0
@@ -77,8 +79,11 @@ class CausalLM:
             log_probability = logits.log_softmax(dim=-1)[row_of].gather(2, targets[..., None])[..., 0]
             total = (log_probability * mask).sum(dim=1).tolist()
             right = ((best[row_of] == targets) | ~mask).all(dim=1).tolist()
-            self.monitor.predicted.update(torch.unique(best[row_of][mask]).tolist())
-            self.monitor.n_positions += int(mask.sum())
+            # After a prompt even a sound model may always favour one token (a blank, an option's letter), so only
+            # continuations of several tokens tell whether it has collapsed.
+            telling = mask & (mask.sum(dim=1, keepdim=True) > 1)
+            self.monitor.predicted.update(torch.unique(best[row_of][telling]).tolist())
+            self.monitor.n_positions += int(telling.sum())
             for (_, index), value, greedy in zip(owners, total, right, strict=True):
                 answers[index] = Likelihood(value, len(encoded[index][1]), greedy)
         return [answer for answer in answers if answer is not None]

@@ -52,7 +52,8 @@ class DareTies:
             if numbers is None:
                 raise ValueError("dare_ties needs the prepared random numbers of every input")
             difference = (tensor.float() - origin).mul_(weight * LEVELS / level)
-            kept.append(torch.where(numbers < level, difference, 0.0))
+            # One less, since 256 does not fit the byte that it is compared with.
+            kept.append(torch.where(numbers <= level - 1, difference, 0.0))
         elected = torch.sign(torch.stack(kept).sum(dim=0))
         merged = origin.clone()
         for difference in kept:

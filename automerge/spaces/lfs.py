@@ -257,8 +257,11 @@ class LayerwiseFusion:
         weights[off] /= total[off, None]
         X[:, slot.weights] = np.round(weights, DECIMALS)
         single = rows & ((X[:, slot.weights] > 0).sum(axis=1) == 1)
+        # A task vector added in full gives its source back.
+        total = X[:, slot.weights].sum(axis=1)
+        whole = self._uses(X, slot, ("task_arithmetic",)) & (X[:, slot.weights].max(axis=1) == 1) & (total == 1)
         if "linear" in self._codes:
-            X[single, slot.method] = self._codes["linear"]
+            X[single | whole, slot.method] = self._codes["linear"]
         untouched = ~rows & (X[:, slot.weights].max(axis=1) == 0)
         vector = next((method for method in self.methods if method not in RATIO), None)
         if vector is not None:
@@ -275,7 +278,7 @@ class LayerwiseFusion:
         )
         if not inputs:
             return Fusion("passthrough", (Input(BASE, layer),))
-        if method in RATIO and len(inputs) == 1:
+        if len(inputs) == 1 and (method in RATIO or (method == "task_arithmetic" and inputs[0].weight == 1)):
             return Fusion("passthrough", (Input(inputs[0].source, layer),))
         parameters = (("density", float(x[slot.density])),) if slot.density is not None and method in SPARSE else ()
         return Fusion(method, inputs, parameters)

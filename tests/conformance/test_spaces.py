@@ -1,0 +1,109 @@
+"""What every space must do."""
+
+import numpy as np
+import pytest
+
+from automerge.protocols import Space
+from automerge.recipe import BASE, Recipe
+from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
+from tests.conformance.members import SPACES
+
+
+@pytest.fixture(params=SPACES)
+def space(request: pytest.FixtureRequest) -> Space:
+    return SPACES[request.param]()
+
+
+def anywhere(space: Space, n: int, seed: int = 0) -> np.ndarray:
+    """Genotypes that are anything but canonical, some out of bounds."""
+    genes = space.genes
+    lower = np.array([gene.lower for gene in genes])
+    upper = np.array([gene.upper for gene in genes])
+    return np.random.default_rng(seed).uniform(lower - 0.3, upper + 0.3, size=(n, len(genes)))
+
+
+def test_genes_have_distinct_names_and_defaults_within_bounds(space: Space) -> None:
+    assert len({gene.name for gene in space.genes}) == len(space.genes)
+    assert all(gene.lower <= gene.default <= gene.upper for gene in space.genes)
+
+
+def test_samples_are_seeded_canonical_and_various(space: Space) -> None:
+    X = space.sample(50, np.random.default_rng(0))
+    assert X.shape == (50, len(space.genes))
+    assert (space.sample(50, np.random.default_rng(0)) == X).all()
+    assert (space.repair(X) == X).all()
+    assert len(np.unique(X, axis=0)) > 40
+
+
+def test_repair_is_idempotent_within_bounds_and_leaves_its_argument(space: Space) -> None:
+    X = anywhere(space, 300)
+    before = X.copy()
+    once = space.repair(X)
+    assert (X == before).all()
+    assert (space.repair(once) == once).all()
+    assert all((once[:, k] >= g.lower).all() and (once[:, k] <= g.upper).all() for k, g in enumerate(space.genes))
+    codes = [k for k, gene in enumerate(space.genes) if gene.n_choices]
+    assert (once[:, codes] == np.round(once[:, codes])).all()
+
+
+def test_equal_genotypes_are_equal_recipes_and_different_ones_different(space: Space) -> None:
+    X = np.unique(space.repair(anywhere(space, 60, seed=1)), axis=0)
+    recipes = [space.decode(x) for x in X]
+    assert [space.decode(x).id for x in X] == [recipe.id for recipe in recipes]
+    assert len({recipe.id for recipe in recipes}) == len(X)
+
+
+def test_recipes_survive_json(space: Space) -> None:
+    for x in space.sample(5, np.random.default_rng(2)):
+        recipe = space.decode(x)
+        assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_features_are_finite_named_and_equal_for_equal_models(space: Space) -> None:
+    X = anywhere(space, 20, seed=3)
+    features = space.features(space.repair(X))
+    assert features.shape == (20, len(space.feature_names))
+    assert len(set(space.feature_names)) == len(space.feature_names)
+    assert np.isfinite(features).all()
+    assert (space.features(space.repair(space.repair(X))) == features).all()
+
+
+def test_references_are_canonical_and_the_sources_come_first_and_exact(space: Space) -> None:
+    references = space.references()
+    kinds = [reference.kind for reference in references.values()]
+    assert kinds == sorted(kinds)  # "source" before "uniform"
+    assert next(iter(references)) == BASE
+    for name, reference in references.items():
+        assert (space.repair(reference.genotype[None])[0] == reference.genotype).all()
+        recipe = space.decode(reference.genotype)
+        if reference.kind == "source":
+            assert recipe.sources == (name,)
+            assert {fusion.method for _, fusion in recipe.fusions()} == {"passthrough"}
+
+
+@pytest.mark.parametrize("operator", [block_mutation, slot_mutation])
+def test_variation_gives_models_of_the_space_and_mostly_new_ones(space: Space, operator: object) -> None:
+    rng = np.random.default_rng(4)
+    layout = Layout.of(space.genes)
+    parents = space.sample(40, rng)
+    children = np.array(
+        [operator(depth_crossover(a, b, layout, rng), layout, rng) for a, b in zip(parents, parents[::-1], strict=True)]
+    )  # type: ignore[operator]
+    repaired = space.repair(children)
+    assert (space.repair(repaired) == repaired).all()
+    fresh = [not (parents == child).all(axis=1).any() for child in repaired]
+    assert np.mean(fresh) > 0.6
+
+
+def test_configspace_has_the_same_genes_and_its_conditions_name_the_inactive_ones(space: Space) -> None:
+    exported = space.to_configspace()
+    exported.seed(0)
+    assert set(exported.keys()) == {gene.name for gene in space.genes}
+    for configuration in exported.sample_configuration(30):
+        values = dict(configuration)
+        x = space.genotype(values)  # type: ignore[attr-defined]
+        assert (space.repair(x[None])[0] == x).all()
+        inactive = {gene.name for gene in space.genes} - set(values)
+        defaults = {gene.name: gene.default for gene in space.genes}
+        position = {gene.name: k for k, gene in enumerate(space.genes)}
+        assert all(x[position[name]] == defaults[name] for name in inactive)

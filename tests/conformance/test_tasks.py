@@ -1,0 +1,36 @@
+"""What every task must do."""
+
+from pathlib import Path
+
+import pytest
+
+from automerge.protocols import Task
+from tests.conformance.members import make_tasks
+from tests.toy import ToyModel
+
+
+@pytest.fixture(params=["exact_continuation", "multiple_choice", "generation"])
+def task(request: pytest.FixtureRequest, tmp_path: Path) -> Task:
+    return make_tasks(tmp_path)[request.param]
+
+
+def test_scores_lie_in_the_unit_interval_in_the_order_of_the_items(task: Task) -> None:
+    whole = task.score(ToyModel(), "search", range(task.size("search")))
+    assert len(whole) == task.size("search") == 12
+    assert all(0.0 <= score <= 1.0 for score in whole)
+    picked = [7, 0, 3]
+    assert task.score(ToyModel(), "search", picked) == [whole[item] for item in picked]
+
+
+def test_a_model_that_follows_the_rule_is_right_and_one_that_does_not_is_wrong(task: Task) -> None:
+    class Contrary(ToyModel):
+        def _rule(self, prompt: str) -> str:
+            return "9\n"
+
+    assert set(task.score(ToyModel(), "test", range(12))) == {1.0}
+    assert set(task.score(Contrary(), "test", range(12))) == {0.0}
+
+
+def test_sound_data_has_no_faults_and_a_chance_level(task: Task) -> None:
+    assert task.check() == []
+    assert 0.0 <= task.chance < 1.0

@@ -1,0 +1,125 @@
+"""A search without models: scores are a known function of the genotype, items are Bernoulli by a fixed number each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from automerge.evaluate import Orders
+from automerge.fidelity import Ladder
+from automerge.log import RunLog
+from automerge.optimizers.evolution import Evolution
+from automerge.protocols import LanguageModel
+from automerge.records import Evaluation, Objective, Query, Scores, Split
+from automerge.runners.serial import SerialRunner
+from automerge.search import Budget, Search
+from automerge.spaces.lfs import LayerwiseFusion
+
+N_ITEMS = 120
+TASKS = ("a", "b")
+
+
+class SizedTask:
+    """A task that only tells its size."""
+
+    chance = 0.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def size(self, split: Split) -> int:
+        return N_ITEMS
+
+    def score(self, model: LanguageModel, split: Split, items: Sequence[int]) -> list[float]:
+        raise AssertionError("the simulation answers queries itself")
+
+    def check(self) -> list[str]:
+        return []
+
+
+class Simulator:
+    """Answers queries by rule: `left` is good at a, `right` at b, and some mixtures are good at both."""
+
+    def __init__(self, orders: Orders, *, pause: float = 0.0, breaks: bool = False) -> None:
+        self.orders = orders
+        self.pause = pause
+        self.breaks = breaks
+        self.n_queries = 0
+
+    def __call__(self, query: Query) -> Evaluation:
+        time.sleep(self.pause)
+        self.n_queries += 1
+        if self.breaks and int(query.recipe.id, 16) % 5 == 0 and len(query.recipe.sources) > 1:
+            return Evaluation("invalid", reason="this one is broken", costs={"layers": 4.0})
+        scores = []
+        for part in query.slices:
+            items = self.orders[part.task, part.split][part.start : part.stop]
+            uniforms = np.random.default_rng([TASKS.index(part.task), part.split == "test"]).random(N_ITEMS)
+            right = uniforms[items] < self.truth(query)[part.task]
+            scores.append(Scores(part, tuple(items.tolist()), tuple(right.astype(float).tolist())))
+        return Evaluation("ok", tuple(scores), {"merge": 0.0, "forward": 0.0, "score": 0.0}, {"layers": 4.0})
+
+    def truth(self, query: Query) -> dict[str, float]:
+        """Expected scores: a wants the left source in the first half of the depth, b the right one in the second."""
+        share = {"a": [], "b": []}
+        for (depth, _), fusion in query.recipe.fusions():
+            weights = {read.source: read.weight for read in fusion.inputs}
+            total = sum(weights.values()) or 1.0
+            if depth is not None and depth < 2:
+                share["a"].append(weights.get("left", 0.0) / total)
+            elif depth is not None:
+                share["b"].append(weights.get("right", 0.0) / total)
+        return {task: 0.3 + 0.6 * float(np.mean(values)) for task, values in share.items()}
+
+
+def make_search(
+    log: RunLog, *, trials: int = 40, seed: int = 0, pause: float = 0.0, breaks: bool = False
+) -> tuple[Search, Simulator]:
+    """A search over a small LFS space on the simulator, and the simulator."""
+    space = LayerwiseFusion(sources=["left", "right"], n_layers=4, granularity=2, strengths=[0.5])
+    objectives = tuple(Objective(name) for name in TASKS)
+    ladder = Ladder(minimum=12, maximum=N_ITEMS)
+    orders: Orders = {}
+    simulator = Simulator(orders, pause=pause, breaks=breaks)
+    log.write_settings({"objectives": [{"name": name, "kind": "task"} for name in TASKS], "seed": seed})
+    search = Search(
+        space=space,
+        tasks={name: SizedTask(name) for name in TASKS},
+        objectives=objectives,
+        optimizer=Evolution(space=space, objectives=objectives, ladder=ladder, seed=seed, n_initial=6),
+        runner=SerialRunner(simulator),
+        log=log,
+        orders=orders,
+        ladder=ladder,
+        budget=Budget(trials=trials),
+        seed=seed,
+        n_verify=3,
+        n_recommend=4,
+    )
+    return search, simulator
+
+
+def contents(path: Path) -> list[tuple[object, ...]]:
+    """All that a log says of trials and scores, without times."""
+    with RunLog(path, read_only=True) as log:
+        trials = [(t.id, t.recipe_id, t.genotype.tobytes(), sorted(t.origin.items(), key=str)) for t in log.trials()]
+        rows = [(e.trial, e.phase, e.slices, e.evaluation.status, e.evaluation.scores) for e in log.evaluations()]
+        orders = sorted((key, items.tobytes()) for key, items in log.orders().items())
+        return [*map(tuple, trials), *rows, *orders, tuple(log.settings()["recommended"])]
+
+
+def main(path: str, trials: int, pause: float) -> None:
+    """Runs the search in this log to its end; the process may be killed at any moment."""
+    with RunLog(path) as log:
+        search, _ = make_search(log, trials=trials, pause=pause, breaks=True)
+        for _ in search.run():
+            pass
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from automerge.fidelity import Ladder
+from automerge.records import Objective
+from tests.toy import trial
+
+OBJECTIVES = (Objective("a"), Objective("b"))
+X = np.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "rungs"), [(100, 900, (100, 300, 900)), (100, 1000, (111, 333, 1000)), (50, 50, (50,))]
+)
+def test_rungs_go_down_from_the_maximum_by_eta(minimum: int, maximum: int, rungs: tuple[int, ...]) -> None:
+    assert Ladder(minimum=minimum, maximum=maximum).rungs == rungs
+
+
+def test_the_best_third_is_promoted_and_no_more() -> None:
+    ladder = Ladder(minimum=100, maximum=900)
+    trials = [trial(k, X, {"a": (100, 10.0 * k), "b": (100, 50.0)}) for k in range(6)]
+    promoted = []
+    for _ in range(6):
+        due = ladder.promotion(trials, OBJECTIVES, promoted)
+        if due is None:
+            break
+        assert due[1] == 300
+        promoted.append(due[0].id)
+    assert promoted == [5, 4]
+
+
+def test_the_highest_rung_is_promoted_first() -> None:
+    ladder = Ladder(minimum=100, maximum=900)
+    low = [trial(k, X, {"a": (100, 90.0), "b": (100, 90.0)}) for k in range(6)]
+    high = [trial(10 + k, X, {"a": (300, 100.0 + k), "b": (300, 100.0)}) for k in range(3)]
+    due = ladder.promotion([*low, *high], OBJECTIVES)
+    assert due is not None
+    assert (due[0].id, due[1]) == (12, 900)
+
+
+def test_invalid_trials_are_not_promoted_and_do_not_count() -> None:
+    ladder = Ladder(minimum=100, maximum=300)
+    trials = [trial(k, X, {"a": (100, 99.0), "b": (100, 99.0)}, status="invalid") for k in range(9)]
+    trials += [trial(20 + k, X, {"a": (100, 1.0), "b": (100, 1.0)}) for k in range(2)]
+    assert ladder.promotion(trials, OBJECTIVES) is None
+
+
+def test_ladder_refuses_bounds_out_of_order() -> None:
+    with pytest.raises(ValueError, match="1 <= min <= max"):
+        Ladder(minimum=10, maximum=5)

@@ -1,0 +1,119 @@
+"""Likelihoods and generation against plain transformers, one text at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from automerge.language_model import CausalLM, InvalidModelError, Monitor
+from automerge.model import load_causal_lm
+from tests.toy import ALPHABET
+
+
+@pytest.fixture(params=["llama", "qwen2"])
+def lm(request: pytest.FixtureRequest) -> CausalLM:
+    folders: dict[str, Path] = request.getfixturevalue(request.param)
+    return load_causal_lm(folders["left"])
+
+
+def texts(n: int, seed: int = 0, longest: int = 20) -> list[str]:
+    rng = np.random.default_rng(seed)
+    letters = list(ALPHABET.strip())
+    return ["".join(rng.choice(letters, size=rng.integers(1, longest))) for _ in range(n)]
+
+
+def generated(lm: CausalLM, prompt: str, n: int) -> str:
+    """Greedy continuation by `transformers`' own generate, without batching."""
+    inputs = lm.tokenizer(prompt, return_tensors="pt")
+    out = lm.model.generate(
+        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=n, do_sample=False
+    )
+    return str(lm.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def test_likelihoods_agree_with_the_plain_model_one_by_one(lm: CausalLM) -> None:
+    pairs = list(zip(texts(40), texts(40, seed=1, longest=6), strict=True))
+    for (prompt, continuation), answer in zip(pairs, lm.likelihoods(pairs), strict=True):
+        ids = lm.tokenizer(prompt + continuation, return_tensors="pt")["input_ids"]
+        n = len(lm.tokenizer(prompt)["input_ids"])
+        with torch.inference_mode():
+            logp = lm.model(input_ids=ids).logits[0, n - 1 : -1].log_softmax(-1)
+        expected = logp.gather(1, ids[0, n:, None]).sum()
+        assert answer.log_probability == pytest.approx(float(expected), abs=1e-4)
+        assert answer.n_tokens == ids.shape[1] - n
+
+
+def test_one_forward_pass_tells_exactly_what_greedy_generation_would_yield(lm: CausalLM) -> None:
+    prompts = texts(80, seed=2)
+    truths = [generated(lm, prompt, 4) for prompt in prompts]
+    # Right references, references that go wrong at every possible place, and references cut short.
+    pairs, expected = [], []
+    for prompt, truth in zip(prompts, truths, strict=True):
+        if len(truth) < 4:
+            continue
+        pairs.append((prompt, truth))
+        for place in range(4):
+            other = "a" if truth[place] != "a" else "b"
+            pairs.append((prompt, truth[:place] + other + truth[place + 1 :]))
+        pairs.append((prompt, truth[:2]))
+    expected = [generated(lm, prompt, len(reference)) == reference for prompt, reference in pairs]
+    assert [answer.greedy for answer in lm.likelihoods(pairs)] == expected
+    assert 0.2 < np.mean(expected) < 0.5
+    assert len(pairs) >= 200
+
+
+def test_generation_agrees_with_transformers_one_by_one(lm: CausalLM) -> None:
+    prompts = texts(40, seed=3)
+    batched = lm.generate(prompts, stop=[], max_new_tokens=12)
+    assert batched == [generated(lm, prompt, 12) for prompt in prompts]
+
+
+def test_generation_stops_before_the_first_stop_string_and_others_go_on(lm: CausalLM) -> None:
+    prompts = texts(40, seed=3)
+    free = lm.generate(prompts, stop=[], max_new_tokens=12)
+    stop = [max(ALPHABET, key=lambda c: sum(c in text for text in free)), free[0][3:5]]
+    stopped = lm.generate(prompts, stop=stop, max_new_tokens=12)
+    expected = [min((text.split(part)[0] for part in stop), key=len) for text in free]
+    assert stopped == expected
+    assert any(text != whole for text, whole in zip(stopped, free, strict=True))
+
+
+def test_small_batches_give_the_same_answers(lm: CausalLM) -> None:
+    pairs = list(zip(texts(30), texts(30, seed=1, longest=6), strict=True))
+    whole = lm.likelihoods(pairs)
+    texts_whole = lm.generate([prompt for prompt, _ in pairs], stop=["a"], max_new_tokens=6)
+    lm.batch_tokens = 32
+    for one, other in zip(whole, lm.likelihoods(pairs), strict=True):
+        assert one.greedy == other.greedy
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
+    assert lm.generate([prompt for prompt, _ in pairs], stop=["a"], max_new_tokens=6) == texts_whole
+
+
+def test_choices_of_one_token_share_a_forward_pass(lm: CausalLM) -> None:
+    lm.monitor = Monitor()
+    lm.likelihoods([("abc", letter) for letter in "abcd"])
+    assert lm.monitor.n_tokens == 3
+
+
+def test_empty_texts_are_refused(lm: CausalLM) -> None:
+    with pytest.raises(ValueError, match="must have tokens"):
+        lm.likelihoods([("abc", "")])
+
+
+def test_logits_that_are_not_finite_make_the_model_invalid(lm: CausalLM) -> None:
+    with torch.no_grad():
+        next(lm.model.parameters()).fill_(float("nan"))
+    with pytest.raises(InvalidModelError, match="NaN or infinity"):
+        lm.likelihoods([("abc", "d")])
+    with pytest.raises(InvalidModelError, match="NaN or infinity"):
+        lm.generate(["abc"], stop=[], max_new_tokens=2)
+
+
+def test_one_token_for_everything_is_collapse_only_over_many_positions() -> None:
+    Monitor(n_positions=63, predicted={5}).refuse_collapse()
+    Monitor(n_positions=64, predicted={5, 6}).refuse_collapse()
+    with pytest.raises(InvalidModelError, match="collapsed: all 64 positions predict token 5"):
+        Monitor(n_positions=64, predicted={5}).refuse_collapse()

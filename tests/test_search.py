@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from automerge.history import History
+from automerge.log import RunLog
+from automerge.pareto import hypervolume
+from automerge.search import Budget, Progress
+from tests.simulation import N_ITEMS, contents, main, make_search
+
+
+def finished(folder: Path, **options: object) -> tuple[History, list[Progress]]:
+    """The history and the progress of a whole search."""
+    with RunLog(folder / "run.db") as log:
+        search, _ = make_search(log, **options)  # type: ignore[arg-type]
+        steps = list(search.run())
+        return History.of(log), steps
+
+
+def test_phases_follow_each_other_and_shares_reach_one(tmp_path: Path) -> None:
+    _, steps = finished(tmp_path)
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    assert phases == ["reference", "search", "verify", "test"]
+    for phase in phases:
+        shares = [step.share for step in steps if step.phase == phase]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1.0)
+    assert steps[-1].n_trials == 40
+
+
+def test_search_finds_more_than_sources_and_uniform_merges(tmp_path: Path) -> None:
+    history, _ = finished(tmp_path, trials=150)
+
+    def volume(trials: tuple[int, ...]) -> float:
+        return hypervolume(np.array([history.test_values(t) for t in trials]), history.reference_point)
+
+    assert volume(history.recommended) > 1.15 * volume(history.references)
+
+
+def test_promotions_evaluate_only_new_items_and_no_item_twice(tmp_path: Path) -> None:
+    history, _ = finished(tmp_path)
+    seen: dict[tuple[int, str, str], int] = {}
+    promoted = 0
+    for row in history.evaluations:
+        for part in row.slices:
+            key = (row.trial, part.task, part.split)
+            assert part.start == seen.get(key, 0)
+            promoted += part.start > 0
+            seen[key] = part.stop
+    assert promoted > 5
+
+
+def test_every_slice_is_a_prefix_of_one_common_order(tmp_path: Path) -> None:
+    history, _ = finished(tmp_path)
+    with RunLog(tmp_path / "run.db", read_only=True) as log:
+        orders = log.orders()
+    for row in history.evaluations:
+        for part in row.evaluation.scores:
+            ends = part.slice
+            if row.phase != "reference":
+                assert list(part.items) == orders[ends.task, ends.split][ends.start : ends.stop].tolist()
+
+
+def test_the_recommended_front_is_full_non_dominated_and_tested(tmp_path: Path) -> None:
+    history, _ = finished(tmp_path)
+    assert 1 <= len(history.recommended) <= 4
+    for trial in (*history.recommended, *history.references):
+        assert history.trials[trial].n_items == N_ITEMS
+        assert history.tests[trial]["a"].n == N_ITEMS
+    full = [t for t in history.trials.values() if t.status == "ok" and t.n_items == N_ITEMS]
+    for trial in history.recommended:
+        own = history.trials[trial].values(history.objectives)
+        assert not any(
+            (t.values(history.objectives) >= own).all() and (t.values(history.objectives) > own).any() for t in full
+        )
+
+
+def test_trajectory_ends_at_the_volume_of_all_full_trials_and_never_falls(tmp_path: Path) -> None:
+    history, steps = finished(tmp_path)
+    items, volumes = zip(*history.trajectory(), strict=True)
+    assert list(items) == sorted(items)
+    assert list(volumes) == sorted(volumes)
+    searched = [step for step in steps if step.phase != "test"]
+    assert volumes[-1] == pytest.approx(searched[-1].hypervolume)
+
+
+def test_broken_models_are_logged_with_reason_and_never_recommended(tmp_path: Path) -> None:
+    history, _ = finished(tmp_path, breaks=True)
+    broken = [trial for trial in history.trials.values() if trial.status == "invalid"]
+    assert broken
+    assert all(trial.reason == "this one is broken" for trial in broken)
+    assert not {trial.id for trial in broken} & set(history.recommended)
+
+
+def test_the_same_seed_gives_the_same_log_and_another_seed_another(tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        (tmp_path / name).mkdir()
+        finished(tmp_path / name, seed=seed)
+    one, two, three = (contents(tmp_path / name / "run.db") for name in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+
+
+def test_a_finished_search_run_again_asks_nothing_and_tells_the_same(tmp_path: Path) -> None:
+    finished(tmp_path)
+    before = contents(tmp_path / "run.db")
+    with RunLog(tmp_path / "run.db") as log:
+        search, simulator = make_search(log)
+        assert all(step.resumed for step in search.run())
+        assert simulator.n_queries == 0
+    assert contents(tmp_path / "run.db") == before
+
+
+@pytest.mark.parametrize("n_steps", [1, 3, 5, 12, 30, 60])
+def test_a_search_stopped_anywhere_ends_where_an_uninterrupted_one_ends(tmp_path: Path, n_steps: int) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    finished(tmp_path / "whole", breaks=True)
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        search, _ = make_search(log, breaks=True)
+        steps = search.run()
+        for _ in range(n_steps):
+            next(steps)
+    finished(tmp_path / "stopped", breaks=True)
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
+
+
+def test_a_search_killed_at_random_moments_loses_nothing_and_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    """SIGKILL, five times, at random moments; the evaluations logged before are all there after every kill."""
+    trials, pause = 60, 0.004
+    main(str(tmp_path / "whole.db"), trials, 0.0)
+    path = tmp_path / "killed.db"
+    moments = random.Random(0)
+    n_logged = [0]
+    n_kills = 0
+    for _ in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.simulation", str(path), str(trials), str(pause)],
+            cwd=Path(__file__).parent.parent,
+        )
+        deadline = time.monotonic() + 60
+        while n_evaluations(path) <= n_logged[-1] and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        n_kills += process.wait() == -signal.SIGKILL
+        n_logged.append(n_evaluations(path))
+    assert n_kills >= 3
+    assert n_logged == sorted(n_logged)
+    assert n_logged[1] > 0
+    main(str(path), trials, 0.0)
+    assert contents(path) == contents(tmp_path / "whole.db")
+
+
+def n_evaluations(path: Path) -> int:
+    """Number of evaluations in the log, 0 as long as there is none."""
+    try:
+        with RunLog(path, read_only=True) as log:
+            return len(log.evaluations())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def test_other_settings_are_refused_on_an_old_log(tmp_path: Path) -> None:
+    finished(tmp_path)
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log, seed=1)
+        with pytest.raises(ValueError, match="start a new run"):
+            list(search.run())
+
+
+def test_a_source_that_cannot_be_evaluated_ends_the_search_with_its_name(tmp_path: Path) -> None:
+    from automerge.records import Evaluation
+    from automerge.runners.serial import SerialRunner
+
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log)
+        search._runner = SerialRunner(lambda _: Evaluation("failed", reason="out of memory"))
+        with pytest.raises(RuntimeError, match="source 'base' could not be evaluated: failed, out of memory"):
+            list(search.run())
+
+
+def test_a_budget_needs_a_positive_bound_and_the_first_one_reached_counts() -> None:
+    for bounds in ({}, {"trials": 0}, {"trials": 5, "minutes": -1.0}):
+        with pytest.raises(ValueError, match="needs a positive number"):
+            Budget(**bounds)  # type: ignore[arg-type]
+    assert Budget(trials=10, items=1000).share(trials=2, items=900, seconds=1e9) == 0.9
+    assert Budget(minutes=2).share(trials=10**6, items=10**6, seconds=30) == 0.25
