@@ -112,11 +112,11 @@ def contents(path: Path) -> list[tuple[object, ...]]:
 
 
 def main(path: str, trials: int, pause: float) -> None:
-    """Runs the search in this log to its end; the process may be killed at any moment."""
+    """Runs the search in this log to its end and tells every finished evaluation; may be killed at any moment."""
     with RunLog(path) as log:
         search, _ = make_search(log, trials=trials, pause=pause, breaks=True)
-        for _ in search.run():
-            pass
+        for number, _ in enumerate(search.run(), start=1):
+            print(number, flush=True)
 
 
 if __name__ == "__main__":

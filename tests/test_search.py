@@ -141,18 +141,24 @@ def test_a_search_killed_at_random_moments_loses_nothing_and_ends_as_an_uninterr
     moments = random.Random(0)
     n_logged = [0]
     n_kills = 0
-    for _ in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.simulation", str(path), str(trials), str(pause)],
-            cwd=Path(__file__).parent.parent,
-        )
-        deadline = time.monotonic() + 60
-        while n_evaluations(path) <= n_logged[-1] and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0.0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        n_kills += process.wait() == -signal.SIGKILL
+    for attempt in range(5):
+        told = tmp_path / f"told{attempt}.txt"
+        with told.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.simulation", str(path), str(trials), str(pause)],
+                cwd=Path(__file__).parent.parent,
+                stdout=out,
+            )
+            deadline = time.monotonic() + 60
+            while n_evaluations(path) <= n_logged[-1] and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0.0, 0.15))
+            process.send_signal(signal.SIGKILL)
+            n_kills += process.wait() == -signal.SIGKILL
         n_logged.append(n_evaluations(path))
+        # The last line may be cut; every whole line is an evaluation that had ended.
+        finished_before = told.read_text().count("\n")
+        assert n_logged[-1] in (finished_before, finished_before + 1)
     assert n_kills >= 3
     assert n_logged == sorted(n_logged)
     assert n_logged[1] > 0

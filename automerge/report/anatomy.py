@@ -38,8 +38,10 @@ class Anatomy(NamedTuple):
 
 def palette(recipes: Sequence[Recipe]) -> dict[str, str]:
     """A colour for every source that the recipes read, the base first and grey."""
-    names = sorted({name for recipe in recipes for name in recipe.sources} - {BASE})
-    return {BASE: BASE_COLOUR} | {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}
+    names = {name for recipe in recipes for name in recipe.sources}
+    others = sorted(names - {BASE})
+    base = {BASE: BASE_COLOUR} if BASE in names else {}
+    return base | {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
 
 
 def anatomy(recipe: Recipe, colours: Mapping[str, str]) -> Anatomy:

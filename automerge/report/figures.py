@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from automerge.records import Split
+from automerge.records import Objective, Split
 from automerge.report.findings import Findings
-from automerge.report.marks import GREY, MARKS, axis_title, drawn, fronts, label, levels, places
+from automerge.report.marks import MARKS, axis_title, drawn, fronts, label, levels, marks, places
 from automerge.report.points import Group, Point
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -26,32 +26,31 @@ def models(findings: Findings) -> list[go.Figure]:
 def front(findings: Findings, columns: tuple[int, int]) -> go.Figure:
     """The models in two objectives, better to the upper right, with 95 % intervals.
 
-    The values on search items of a tested run are there too, and appear on a click in the legend.
+    The values on search items of a tested run are there too, hidden until the page shows them.
     """
     objectives = [findings.history.objectives[column] for column in columns]
     figure = go.Figure()
-    for text, line in fronts(findings, columns).items():
-        colour = MARKS["recommended"].colour if text.startswith("recommended") else GREY
-        x, y = ([at.at for at in places(line, findings.split, column)] for column in columns)
+    for line in fronts(findings, columns):
+        x, y = ([at.at for at in places(line.points, findings.split, column)] for column in columns)
         figure.add_scatter(
             x=x,
             y=y,
             mode="lines",
-            line={"shape": "vh", "width": 1.5, "dash": "dot", "color": colour},
-            name=text,
+            line={"shape": "vh", "width": 1.5, "dash": "dot", "color": line.colour},
+            name=line.label,
             hoverinfo="skip",
         )
-    for group in MARKS:
+    for group in marks(findings):
         _add_group(figure, findings, group, findings.split, columns)
     if findings.split == "test":
-        for group in MARKS:
+        for group in marks(findings):
             _add_group(figure, findings, group, "search", columns)
     titles = [axis_title(objective, findings.split) for objective in objectives]
-    _lay_out(figure, *titles, height=520)
+    _lay_out(figure, *titles, height=500)
     for objective, update in zip(objectives, (figure.update_xaxes, figure.update_yaxes), strict=True):
         if objective.kind == "cost":
             # Costs fall towards the upper right, so that better lies there for every pair.
-            update(autorange="reversed")
+            update(autorange="reversed", tickformat=",.4~g", dtick=_step(findings, objective))
     return figure
 
 
@@ -62,7 +61,7 @@ def ranking(findings: Findings) -> go.Figure:
     known = [point for point in findings.points if point.values(split)[0] is not None]
     known.sort(key=lambda point: float(point.vector(split, findings.history.objectives)[0]))
     figure = go.Figure()
-    for group, mark in MARKS.items():
+    for group, mark in marks(findings).items():
         own = [point for point in known if point.group == group]
         if own:
             at = places(own, split, 0)
@@ -76,7 +75,7 @@ def ranking(findings: Findings) -> go.Figure:
                 text=[describe(findings, point) for point in own],
                 hovertemplate="%{text}<extra></extra>",
             )
-    _lay_out(figure, axis_title(objective, split), "", height=160 + 30 * len(known))
+    _lay_out(figure, axis_title(objective, split), "", height=110 + 32 * len(known))
     figure.update_yaxes(categoryorder="array", categoryarray=[_row_name(point) for point in known])
     return figure
 
@@ -97,16 +96,17 @@ def progress(findings: Findings) -> go.Figure:
             hovertemplate="%{x:,} items: %{y:.4g}<extra></extra>",
         )
     last = max(steps[-1][0] for steps, *_ in lines)
-    for (text, level), colour in zip(levels(findings).items(), (MARKS["source"].colour, MARKS["uniform"].colour)):
+    for level in levels(findings):
         figure.add_scatter(
             x=[0, last],
-            y=[level, level],
+            y=[level.value, level.value],
             mode="lines",
-            line={"width": 1.5, "dash": "dot", "color": colour},
-            name=text,
-            hovertemplate=f"{text}: %{{y:.4g}}<extra></extra>",
+            line={"width": 1.5, "dash": "dot", "color": level.colour},
+            name=level.label,
+            hovertemplate=f"{level.label}: %{{y:.4g}}<extra></extra>",
         )
     _lay_out(figure, "search items evaluated", "hypervolume, search items", height=420)
+    figure.update_layout(showlegend=True)
     figure.update_xaxes(rangemode="tozero")
     return figure
 
@@ -114,7 +114,7 @@ def progress(findings: Findings) -> go.Figure:
 def describe(findings: Findings, point: Point) -> str:
     """What hovering over a point shows: its name, methods and values."""
     number = f"<b>point {point.number}</b> " if point.number is not None else ""
-    lines = [f"{number}<b>{escape(point.name)}</b>, {MARKS[point.group].label}", escape(point.methods)]
+    lines = [f"{number}<b>{escape(point.name)}</b>, {marks(findings)[point.group].label}", escape(point.methods)]
     for k, objective in enumerate(findings.history.objectives):
         search, test = point.search[k], point.test[k]
         if objective.kind == "cost":
@@ -127,17 +127,17 @@ def describe(findings: Findings, point: Point) -> str:
 
 def to_html(figures: Iterable[go.Figure]) -> list[str]:
     """Each figure as a piece of a page that holds plotly.js already."""
-    config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+    # Named one by one, because among the default buttons is one that sends the data elsewhere.
+    buttons = ["toImage", "zoom2d", "pan2d", "resetScale2d"]
+    config = {"displaylogo": False, "responsive": True, "modeBarButtons": [buttons]}
     return [
         figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"figure-{k}")
         for k, figure in enumerate(figures)
     ]
 
 
-def _add_group(
-    figure: go.Figure, findings: Findings, group: Group, split: Split, columns: tuple[int, int]
-) -> None:
-    mark = MARKS[group]
+def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split, columns: tuple[int, int]) -> None:
+    mark = marks(findings)[group]
     points = drawn(findings.points, group, split, columns)
     if not points:
         return
@@ -152,13 +152,22 @@ def _add_group(
         error_y=_bars(y, mark.colour) if is_main else None,
         marker={**style, "size": 11 if group == "recommended" else 9, "opacity": 1 if is_main else 0.6},
         name=mark.label if is_main else f"{mark.label}, search items",
-        text=[escape(label(point)) if is_main and group in ("recommended", "source") else "" for point in points],
-        textposition="top right",
+        text=[escape(label(point, group)) if is_main else "" for point in points],
+        textposition=[_side(group, k) for k in range(len(points))],
+        cliponaxis=False,
         textfont={"color": mark.colour, "size": 13},
         customdata=[describe(findings, point) for point in points],
         hovertemplate="%{customdata}<extra></extra>",
-        visible=True if is_main else "legendonly",
+        visible=is_main,
+        meta=split,
     )
+
+
+def _side(group: Group, k: int) -> str:
+    """Where a label stands; sources are often alike in an objective, so theirs go below, left and right in turn."""
+    if group == "source":
+        return ("bottom right", "bottom left")[k % 2]
+    return "top right"
 
 
 def _bars(at: Sequence[Any], colour: str) -> dict[str, Any] | None:
@@ -175,6 +184,13 @@ def _bars(at: Sequence[Any], colour: str) -> dict[str, Any] | None:
     }
 
 
+def _step(findings: Findings, objective: Objective) -> int | None:
+    """The distance of ticks for a cost that counts few whole things; None leaves it to plotly."""
+    costs = [point.trial.costs.get(objective.name, 0.5) for point in findings.points]
+    is_short = all(float(cost).is_integer() for cost in costs) and max(costs) - min(costs) <= 12
+    return 1 if is_short else None
+
+
 def _row_name(point: Point) -> str:
     return escape(point.name if point.number is None else f"{point.name} (point {point.number})")
 
@@ -186,10 +202,11 @@ def _lay_out(figure: go.Figure, x: str, y: str, *, height: int) -> None:
         height=height,
         font={"family": FONT, "size": 14, "color": "#1f2937"},
         margin={"l": 70, "r": 25, "t": 20, "b": 60},
+        showlegend=False,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 13}},
         hoverlabel={"bgcolor": "white", "align": "left", "font": {"size": 13}},
         paper_bgcolor="white",
         plot_bgcolor="white",
     )
-    figure.update_xaxes(title={"text": escape(x)}, automargin=True, **line)
-    figure.update_yaxes(title={"text": escape(y)}, automargin=True, **line)
+    figure.update_xaxes(title={"text": escape(x), "standoff": 12}, automargin=True, **line)
+    figure.update_yaxes(title={"text": escape(y), "standoff": 12}, automargin=True, **line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -135,15 +136,19 @@ def _count(things: list[Point], noun: str) -> str:
 
 
 def _front_sentence(found: Volumes) -> str:
-    gain, base = found.gains["sources_and_uniform"], found.sets["sources_and_uniform"]
-    relative = f"{100 * abs(gain.value) / base.value:.0f} % " if base.value > 0 else ""
-    if _is_clear(gain):
-        verdict = f"dominates {relative}{'more' if gain.value > 0 else 'less'} hypervolume than"
-    else:
+    own, gain, base = found.sets["recommended"], found.gains["sources_and_uniform"], found.sets["sources_and_uniform"]
+    ratio = own.value / base.value if base.value > 0 else math.inf
+    if not _is_clear(gain):
         verdict = "is not measurably better or worse in hypervolume than"
+    elif math.isinf(ratio):
+        verdict = "dominates more hypervolume than"
+    elif ratio >= 2:
+        verdict = f"dominates {ratio:.1f} times the hypervolume of"
+    else:
+        verdict = f"dominates {100 * abs(ratio - 1):.0f} % {'more' if ratio > 1 else 'less'} hypervolume than"
     return (
         f"On test items the recommended front {verdict} the sources and uniform merges together: "
-        f"{gain.signed}, 95 % interval in brackets."
+        f"{own.text} against {base.text}, a difference of {gain.signed}."
     )
 
 
@@ -155,6 +160,11 @@ def _single_sentence(findings: Findings) -> str:
         return max(known, key=lambda point: float(point.vector("test", findings.history.objectives)[0]))
 
     own, other = best(findings.recommended), best(findings.references)
+    if own.trial.id == other.trial.id and own.test[0] is not None:
+        return (
+            f"On test items no recommended model beats the best source or uniform merge, {own.name}, which reaches "
+            f"{own.test[0].text} and is recommended itself."
+        )
     gain = findings.volumes["test"].gains["sources_and_uniform"]
     verdict = "" if _is_clear(gain) else "; the difference could be chance"
     texts = [value.text for value in (own.test[0], other.test[0]) if value is not None]

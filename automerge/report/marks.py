@@ -39,10 +39,37 @@ class Place(NamedTuple):
     plus: float
 
 
+class Front(NamedTuple):
+    """The non-dominated points of a set in two objectives, by rising value of the first, with label and colour."""
+
+    label: str
+    colour: str
+    points: list[Point]
+
+
+class Level(NamedTuple):
+    """A horizontal line in the figure of the hypervolume."""
+
+    label: str
+    colour: str
+    value: float
+
+
 def place(value: Value) -> Place:
     """Where a value stands on its axis."""
     factor = 100 if value.n else 1
-    return Place(factor * value.mean, factor * (value.mean - value.low), factor * (value.high - value.mean))
+    # Rounding can put the end of an interval a hair inside the mean, and a bar has no negative length.
+    lengths = (max(0.0, value.mean - value.low), max(0.0, value.high - value.mean))
+    return Place(factor * value.mean, *(factor * length for length in lengths))
+
+
+def marks(findings: Findings) -> dict[Group, Mark]:
+    """The marks of the groups that a run has, in drawing order; only a finished run recommends."""
+    present = {point.group for point in findings.points} | {point.kind for point in findings.points}
+    found = {group: mark for group, mark in MARKS.items() if group in present}
+    if not findings.is_finished and "recommended" in found:
+        found["recommended"] = found["recommended"]._replace(label="front so far")
+    return found
 
 
 def axis_title(objective: Objective, split: Split) -> str:
@@ -67,27 +94,36 @@ def places(points: Sequence[Point], split: Split, column: int) -> list[Place]:
     return [place(value) for point in points if (value := point.values(split)[column]) is not None]
 
 
-def fronts(findings: Findings, columns: tuple[int, int]) -> dict[str, list[Point]]:
-    """The fronts in two objectives of the recommended models, and of sources and uniform merges, by their label."""
-    sets = {
-        "front of sources and uniform merges": findings.references,
-        "recommended front": findings.recommended,
-    }
-    return {
-        label: non_dominated(points, findings.split, findings.history.objectives, columns)
-        for label, points in sets.items()
-    }
+def fronts(findings: Findings, columns: tuple[int, int]) -> list[Front]:
+    """The fronts in two objectives of sources and uniform merges, and of the recommended models."""
+
+    def best(points: Sequence[Point]) -> list[Point]:
+        return non_dominated(points, findings.split, findings.history.objectives, columns)
+
+    return [
+        Front("front of sources and uniform merges", GREY, best(findings.references)),
+        Front(
+            "recommended front" if findings.is_finished else "front so far",
+            MARKS["recommended"].colour,
+            best(findings.recommended),
+        ),
+    ]
 
 
-def label(point: Point) -> str:
-    """What stands beside a point: its number, a source's name, and nothing for the many others."""
+def label(point: Point, group: Group) -> str:
+    """What stands beside a point that is drawn as one of a group: its number, a source's name, else nothing."""
+    if point.group != group:
+        return ""
     if point.number is not None:
-        return str(point.number)
-    return point.name if point.group == "source" else ""
+        return f"{point.number} {point.name}" if point.is_reference else str(point.number)
+    return point.name if group == "source" else ""
 
 
-def levels(findings: Findings) -> dict[str, float]:
-    """Hypervolumes on search items that the search should exceed, by label."""
+def levels(findings: Findings) -> list[Level]:
+    """Hypervolumes on search items that the search should exceed."""
     found = findings.volumes["search"].sets
-    labels = {"sources": "sources alone", "sources_and_uniform": "sources and uniform merges"}
-    return {text: found[name].value for name, text in labels.items() if name in found}
+    wanted = {
+        "sources": ("sources alone", MARKS["source"].colour),
+        "sources_and_uniform": ("sources and uniform merges", MARKS["uniform"].colour),
+    }
+    return [Level(text, colour, found[name].value) for name, (text, colour) in wanted.items() if name in found]

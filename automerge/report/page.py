@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from plotly.offline import get_plotlyjs
@@ -13,7 +14,9 @@ from plotly.offline import get_plotlyjs
 from automerge.report.anatomy import anatomy, palette
 from automerge.report.figures import models, progress, to_html
 from automerge.report.findings import Findings
+from automerge.report.marks import fronts, marks
 from automerge.report.points import Point
+from automerge.report.volumes import N_RESAMPLES
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
@@ -25,8 +28,22 @@ SETS = {
 }
 """What the page calls the sets of models whose hypervolumes are compared."""
 
-MARKUP_KEYS = ("plotly_js", "figures", "progress")
-"""What is markup already and must not be escaped."""
+
+class Tile(NamedTuple):
+    """A key figure with its name above and a remark below."""
+
+    name: str
+    figure: str
+    remark: str
+
+
+class VolumeRow(NamedTuple):
+    """A line of the table of hypervolumes; `gain` is how much more the recommended front has on test items."""
+
+    label: str
+    search: str
+    test: str
+    gain: str
 
 
 def write_page(findings: Findings) -> None:
@@ -51,12 +68,61 @@ def _content(findings: Findings) -> dict[str, Any]:
         "run_name": findings.run.resolve().name,
         "tiles": _tiles(findings),
         "volumes": _volumes(findings),
+        "n_resamples": N_RESAMPLES,
         "objectives": findings.history.objectives,
         "export_command": export_command,
         "colours": colours,
         "anatomies": [(point, anatomy(point.trial.recipe, colours)) for point in findings.recommended],
         "settings": {key: json.dumps(value, indent=1) for key, value in sorted(findings.settings.items())},
-        "figures": [jinja2.filters.Markup(figure) for figure in drawn],
-        "progress": jinja2.filters.Markup(volume),
-        "plotly_js": jinja2.filters.Markup(get_plotlyjs()),
+        "marks": list(marks(findings).values()),
+        "fronts": fronts(findings, (0, 1)) if len(findings.history.objectives) > 1 else [],
+        "figures": drawn,
+        "progress": volume,
+        "plotly_js": get_plotlyjs(),
     }
+
+
+def _tiles(findings: Findings) -> list[Tile]:
+    figures = findings.figures
+    failures = ", ".join(f"{count} {status}" for status, count in sorted(figures["failures"].items()))
+    return [
+        Tile("trials", f"{figures['n_trials']:,}", f"and {figures['n_references']} reference models"),
+        Tile("search items evaluated", f"{figures['n_search_items']:,}", f"{figures['n_items']:,} with all others"),
+        Tile("wall time", _duration(figures["wall_seconds"]), "proposing and logging included"),
+        _overhead(figures),
+        Tile("invalid or failed", failures or "none", "see below" if failures else "all evaluations are ok"),
+    ]
+
+
+def _overhead(figures: Mapping[str, Any]) -> Tile:
+    share, wall, seconds = figures["share_outside_forward"], figures["wall_seconds"], figures["seconds"]
+    if share is None:
+        return Tile("outside forward passes", "unknown", "no times, or evaluations overlapped")
+    parts = {phase: seconds[phase] / wall for phase in sorted(seconds) if phase != "forward"}
+    parts["rest"] = max(0.0, share - sum(parts.values()))
+    return Tile(
+        "outside forward passes",
+        f"{100 * share:.1f} %",
+        "of the time: " + ", ".join(f"{phase} {100 * part:.1f} %" for phase, part in parts.items()),
+    )
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _volumes(findings: Findings) -> list[VolumeRow]:
+    search, test = findings.volumes["search"], findings.volumes["test"]
+    return [
+        VolumeRow(
+            label,
+            search.sets[name].text if name in search.sets else "-",
+            test.sets[name].text if name in test.sets else "-",
+            test.gains[name].signed if name in test.gains else "",
+        )
+        for name, label in SETS.items()
+        if name in search.sets or name in test.sets
+    ]

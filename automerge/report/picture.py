@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from automerge.report.findings import Findings
-from automerge.report.marks import GREY, MARKS, axis_title, drawn, fronts, label, levels, places
+from automerge.report.marks import MARKS, axis_title, drawn, fronts, label, levels, marks, places
 
 PANEL = (5.4, 4.3)
 """Width and height of a panel in inches."""
@@ -24,15 +24,16 @@ def write_picture(findings: Findings) -> None:
     n_rows = -(-n_panels // n_columns)
     # A Figure of its own needs no pyplot, which would keep global state and might choose a screen to draw on.
     figure = Figure(figsize=(PANEL[0] * n_columns, PANEL[1] * n_rows + 0.5), layout="constrained")
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel().tolist()
+    grid = figure.add_gridspec(n_rows, n_columns)
+    panels = [figure.add_subplot(grid[k // n_columns, k % n_columns]) for k in range(n_panels - 1)]
+    # The last panel takes what is left of its row.
+    panels.append(figure.add_subplot(grid[n_rows - 1, (n_panels - 1) % n_columns :]))
     for axes, pair in zip(panels, pairs, strict=False):
         _draw_front(axes, findings, pair)
     if not pairs:
         _draw_ranking(panels[0], findings)
-    _draw_progress(panels[n_panels - 1], findings)
-    for axes in panels[n_panels:]:
-        axes.remove()
-    for axes in panels[:n_panels]:
+    _draw_progress(panels[-1], findings)
+    for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#eceef1")
         axes.set_axisbelow(True)
@@ -44,11 +45,10 @@ def write_picture(findings: Findings) -> None:
 
 def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> None:
     split = findings.split
-    for text, line in fronts(findings, columns).items():
-        colour = MARKS["recommended"].colour if text.startswith("recommended") else GREY
-        x, y = ([at.at for at in places(line, split, column)] for column in columns)
-        axes.step(x, y, where="pre", color=colour, linewidth=1, linestyle=":")
-    for group, mark in MARKS.items():
+    for line in fronts(findings, columns):
+        x, y = ([at.at for at in places(line.points, split, column)] for column in columns)
+        axes.step(x, y, where="pre", color=line.colour, linewidth=1, linestyle=":")
+    for group, mark in marks(findings).items():
         points = drawn(findings.points, group, split, columns)
         if not points:
             continue
@@ -64,25 +64,32 @@ def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> Non
             elinewidth=0.8,
             label=mark.label,
         )
-        for point, at_x, at_y in zip(points, x_places, y_places, strict=True):
-            text = label(point) if group in ("recommended", "source") else ""
+        for k, (point, at_x, at_y) in enumerate(zip(points, x_places, y_places, strict=True)):
+            # Sources are often alike in an objective, so their names go below, left and right in turn.
+            is_left = group == "source" and k % 2 == 1
             axes.annotate(
-                text, (at_x.at, at_y.at), xytext=(5, 5), textcoords="offset points", color=mark.colour, fontsize=9
+                label(point, group),
+                (at_x.at, at_y.at),
+                xytext=(-5 if is_left else 5, -12 if group == "source" else 5),
+                textcoords="offset points",
+                horizontalalignment="right" if is_left else "left",
+                color=mark.colour,
+                fontsize=9,
             )
     objectives = [findings.history.objectives[column] for column in columns]
     axes.set_xlabel(axis_title(objectives[0], split))
     axes.set_ylabel(axis_title(objectives[1], split))
-    if objectives[0].kind == "cost":
-        axes.invert_xaxis()
-    if objectives[1].kind == "cost":
-        axes.invert_yaxis()
+    for objective, axis in zip(objectives, (axes.xaxis, axes.yaxis), strict=True):
+        if objective.kind == "cost":
+            axis.set_inverted(True)
+            axis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _draw_ranking(axes: Axes, findings: Findings) -> None:
     split = findings.split
     known = [point for point in findings.points if point.values(split)[0] is not None]
     known.sort(key=lambda point: float(point.vector(split, findings.history.objectives)[0]))
-    for group, mark in MARKS.items():
+    for group, mark in marks(findings).items():
         rows = [row for row, point in enumerate(known) if point.group == group]
         at = places([known[row] for row in rows], split, 0)
         if rows:
@@ -108,9 +115,8 @@ def _draw_progress(axes: Axes, findings: Findings) -> None:
     for steps, colour, name, style in lines:
         x, y = zip(*steps, strict=True)
         axes.step(x, y, where="post", color=colour, linestyle=style, linewidth=2, label=name)
-    colours = (MARKS["source"].colour, MARKS["uniform"].colour)
-    for (text, level), colour in zip(levels(findings).items(), colours, strict=False):
-        axes.axhline(level, color=colour, linestyle=":", linewidth=1.2, label=text)
+    for level in levels(findings):
+        axes.axhline(level.value, color=level.colour, linestyle=":", linewidth=1.2, label=level.label)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

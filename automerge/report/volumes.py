@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,12 +32,23 @@ class Volume(NamedTuple):
     @property
     def text(self) -> str:
         """The value with its interval in brackets: `0.412 (0.391-0.430)`."""
-        return f"{self.value:.4g}" + ("" if self.low is None else f" ({self.low:.4g}-{self.high:.4g})")
+        value, low, high = self._rounded("")
+        return value if self.low is None else f"{value} ({low}-{high})"
 
     @property
     def signed(self) -> str:
         """A difference with its interval: `+0.046 (+0.021 to +0.070)`."""
-        return f"{self.value:+.3g}" + ("" if self.low is None else f" ({self.low:+.3g} to {self.high:+.3g})")
+        value, low, high = self._rounded("+")
+        return value if self.low is None else f"{value} ({low} to {high})"
+
+    def _rounded(self, sign: str) -> list[str]:
+        """All three numbers to as many decimals as give the largest three digits."""
+        numbers = [0.0 if number is None else number for number in self]
+        largest = max(abs(number) for number in numbers)
+        if largest >= 1e7:
+            return [f"{number:{sign}.3g}" for number in numbers]
+        decimals = 3 if largest == 0 else max(0, 2 - math.floor(math.log10(largest)))
+        return [f"{number:{sign},.{decimals}f}" for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ def volumes(history: History, baseline: History | None, points: Sequence[Point],
 
 def members(points: Sequence[Point]) -> dict[str, list[int]]:
     """Positions of the points of every set that is compared, without the empty sets."""
-    tests = {
+    tests: dict[str, Callable[[Point], bool]] = {
         "recommended": lambda point: point.group == "recommended",
         "sources": lambda point: point.is_reference and point.kind == "source",
         "sources_and_uniform": lambda point: point.is_reference,

@@ -1,0 +1,446 @@
+"""The report against numbers computed here from the scores that the synthetic logs were made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from automerge.log import RunLog, TrialRow
+from automerge.recipe import Fusion, Input, Recipe, uniform
+from automerge.records import REFERENCE, Evaluation, Phase, Scores, Slice, Split, Status
+from automerge.report import find, write_report
+from automerge.report.anatomy import anatomy, palette
+from automerge.report.page import export_command
+
+N_SEARCH, N_TEST, N_LAYERS = 60, 80, 4
+REFERENCES: Mapping[str, tuple[str, tuple[float, ...]]] = {
+    "base": ("source", (0.3, 0.3, 0.3)),
+    "math": ("source", (0.7, 0.3, 0.4)),
+    "code": ("source", (0.3, 0.7, 0.4)),
+    "linear": ("uniform", (0.5, 0.5, 0.4)),
+    "ties 1": ("uniform", (0.45, 0.55, 0.4)),
+}
+
+
+@dataclass
+class Run:
+    """Writes a synthetic run; item scores are drawn with the given chances and kept in `scores` by split."""
+
+    folder: Path
+    tasks: Sequence[str] = ("calc", "sort")
+    costs: Sequence[str] = ()
+    seed: int = 0
+    scores: dict[Split, dict[tuple[int, str], NDArray[np.float64]]] = field(
+        default_factory=lambda: {"search": {}, "test": {}}
+    )
+    names: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rng = np.random.default_rng(self.seed)
+        self.log = RunLog(self.folder / "run.db")
+        kinds = [(name, "task") for name in self.tasks] + [(name, "cost") for name in self.costs]
+        reference_point = [0.2] * len(self.tasks) + [-13.0] * len(self.costs)
+        self.log.write_settings(
+            {
+                "objectives": [{"name": name, "kind": kind} for name, kind in kinds],
+                "reference_point": reference_point,
+                "seed": self.seed,
+                "versions": {"automerge": "0.1.0"},
+                "config": {"budget": {"trials": 20}},
+            }
+        )
+
+    def references(self, failing: Mapping[str, Status] | None = None) -> None:
+        for number, (name, (kind, chances)) in enumerate(REFERENCES.items()):
+            origin = {"operator": REFERENCE, "name": name, "kind": kind}
+            status = (failing or {}).get(name, "ok")
+            self.evaluate(number, chances, origin=origin, phase="reference", status=status, weight=number / 10)
+
+    def candidate(self, number: int, chances: Sequence[float], *, status: Status = "ok", layers: int = 12) -> None:
+        origin = {"operator": "depth_crossover+block_mutation", "parents": [1, 2]}
+        self.evaluate(number, chances, origin=origin, phase="search", status=status, layers=layers, weight=number / 100)
+
+    def test(self, number: int, chances: Sequence[float], *, status: Status = "ok") -> None:
+        self.evaluate(number, chances, origin={}, phase="test", status=status, weight=0)
+
+    def evaluate(
+        self,
+        number: int,
+        chances: Sequence[float],
+        *,
+        origin: Mapping[str, Any],
+        phase: Phase,
+        weight: float,
+        status: Status = "ok",
+        layers: int = 12,
+    ) -> None:
+        split: Split = "test" if phase == "test" else "search"
+        n = N_TEST if split == "test" else N_SEARCH
+        slices = tuple(Slice(task, split, 0, n) for task in self.tasks)
+        parts = []
+        for part, chance in zip(slices, chances, strict=False):
+            values = (self.rng.random(n) < chance).astype(float)
+            parts.append(Scores(part, tuple(range(n)), tuple(values.tolist())))
+            if status == "ok":
+                self.scores[split][number, part.task] = values
+        evaluation = Evaluation(
+            status=status,
+            scores=tuple(parts) if status == "ok" else (),
+            seconds={"merge": 0.2, "forward": 1.5, "score": 0.1},
+            costs={"layers": float(layers), "tokens": 1000.0},
+            reason="" if status == "ok" else "outputs are not finite in <layer 3>",
+        )
+        row = TrialRow(number, "", np.zeros(1), recipe(weight), origin)
+        self.log.write_evaluation(row, phase=phase, slices=slices, evaluation=evaluation, wall=2.0)
+
+    def finish(self, recommended: Sequence[int]) -> None:
+        self.log.write_settings({"recommended": list(recommended)})
+
+    def report(self, **options: Any) -> Any:
+        self.log.close()
+        write_report(self.folder, **options)
+        return json.loads((self.folder / "pareto.json").read_text())
+
+
+def recipe(weight: float) -> Recipe:
+    inputs = (Input("math", None, 1 - weight), Input("code", None, 0.05 + weight))
+    return uniform(Fusion("ties", inputs, (("density", 0.5),)), N_LAYERS)
+
+
+def two_objectives(folder: Path, *, seed: int = 0, better: float = 0.1) -> Run:
+    run = Run(folder, seed=seed)
+    run.references()
+    chances = {5: (0.75 + better, 0.6 + better), 6: (0.6 + better, 0.75 + better), 7: (0.5, 0.4)}
+    for number, candidate in chances.items():
+        run.candidate(number, candidate)
+    run.candidate(8, (0.5, 0.5), status="invalid")
+    run.finish([6, 5])
+    for number, (_, chance) in enumerate(REFERENCES.values()):
+        run.test(number, chance)
+    for number in (6, 5):
+        run.test(number, chances[number])
+    return run
+
+
+def area(points: Sequence[tuple[float, ...]], reference: tuple[float, float]) -> float:
+    """The hypervolume in two objectives, as a sum of rectangles from right to left."""
+    total, height = 0.0, reference[1]
+    for x, y in sorted(points, key=lambda point: (-point[0], -point[1])):
+        if y > height and x > reference[0]:
+            total += (x - reference[0]) * (y - height)
+            height = y
+    return total
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A reported run that tests may read but not change."""
+
+    run: Run
+    content: Any
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    run = two_objectives(tmp_path_factory.mktemp("usual"))
+    return Reported(run, run.report())
+
+
+def by_name(content: Any) -> dict[str, Any]:
+    return {point["name"]: point for point in content["points"]}
+
+
+def page(folder: Path) -> str:
+    """The page without plotly.js, which names addresses that it opens for maps only."""
+    return re.sub(r"<script>/\*\*\s*\n?\* plotly\.js.*?</script>", "", (folder / "report.html").read_text(), flags=re.S)
+
+
+def test_scores_are_means_with_wilson_intervals(usual: Reported) -> None:
+    """scipy's proportion_ci is the reference for the intervals (it uses z = 1.95996, pareto.interval 1.96)."""
+    run = usual.run
+    points = by_name(usual.content)
+    for name, trial in {"#6": 6, "math": 1}.items():
+        for split, n in (("search", N_SEARCH), ("test", N_TEST)):
+            values = run.scores[split][trial, "calc"]  # type: ignore[index]
+            got = points[name]["scores"]["calc"][split]
+            expected = binomtest(int(values.sum()), n).proportion_ci(method="wilson")
+            assert got["n"] == n
+            assert got["mean"] == pytest.approx(values.mean())
+            assert (got["low"], got["high"]) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+def test_points_are_numbered_as_recommended_and_grouped(usual: Reported) -> None:
+    content = usual.content
+    listed = [(point["number"], point["name"], point["group"]) for point in content["points"]]
+    assert listed[:2] == [(1, "#6", "recommended"), (2, "#5", "recommended")]
+    assert [row[2] for row in listed[2:]] == ["source"] * 3 + ["uniform"] * 2
+    best = content["points"][0]
+    assert best["origin"] == {"operator": "depth_crossover+block_mutation", "parents": [1, 2]}
+    assert Recipe.from_json(json.dumps(best["recipe"])).id == best["recipe_id"] == recipe(0.06).id
+    assert content["settings"]["config"] == {"budget": {"trials": 20}}
+
+
+def test_csv_holds_the_points_of_the_json(usual: Reported) -> None:
+    content = usual.content
+    with (usual.folder / "pareto.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [point["name"] for point in content["points"]]
+    assert [row["number"] for row in rows][:3] == ["1", "2", ""]
+    assert float(rows[0]["sort_test_low"]) == content["points"][0]["scores"]["sort"]["test"]["low"]
+    assert rows[0]["parents"] == "1 2"
+
+
+@pytest.mark.parametrize("split", ["search", "test"])
+def test_hypervolumes_are_areas_above_the_reference_point(usual: Reported, split: Split) -> None:
+    run = usual.run
+    found = usual.content["hypervolume"][split]
+
+    def expected(trials: Sequence[int]) -> float:
+        means = [tuple(float(run.scores[split][t, task].mean()) for task in run.tasks) for t in trials]
+        return area(means, (0.2, 0.2))
+
+    own, sources, all_references = expected([6, 5]), expected([0, 1, 2]), expected(range(5))
+    assert found["sets"]["recommended"]["value"] == pytest.approx(own)
+    assert found["sets"]["sources"]["value"] == pytest.approx(sources)
+    assert found["sets"]["sources_and_uniform"]["value"] == pytest.approx(all_references)
+    assert found["recommended_minus"]["sources_and_uniform"]["value"] == pytest.approx(own - all_references)
+
+
+def test_bootstrap_interval_agrees_with_a_plain_loop(usual: Reported) -> None:
+    """Items drawn one by one with another generator: the quantiles agree to Monte Carlo error."""
+    run = usual.run
+    got = usual.content["hypervolume"]["test"]["recommended_minus"]["sources_and_uniform"]
+    rng = np.random.default_rng(99)
+    differences = []
+    for _ in range(1000):
+        drawn = {task: rng.integers(N_TEST, size=N_TEST) for task in run.tasks}
+        means = [tuple(float(run.scores["test"][t, task][drawn[task]].mean()) for task in run.tasks) for t in range(7)]
+        differences.append(area(means[5:], (0.2, 0.2)) - area(means[:5], (0.2, 0.2)))
+    low, high = np.quantile(differences, [0.025, 0.975])
+    width = high - low
+    assert (got["low"], got["high"]) == pytest.approx((low, high), abs=0.12 * width)
+
+
+def test_equal_sets_have_no_difference_under_any_resample(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.references()
+    run.finish([1, 2, 3, 4])
+    for number, (_, chances) in enumerate(REFERENCES.values()):
+        run.test(number, chances)
+    content = run.report()
+    gain = content["hypervolume"]["test"]["recommended_minus"]["sources_and_uniform"]
+    assert gain["value"] == pytest.approx(gain["low"]) == pytest.approx(gain["high"]) == pytest.approx(0)
+    assert "not measurably better" in content["conclusion"]
+    assert by_name(content)["math"]["kind"] == "source"
+
+
+def test_page_needs_no_network_and_names_every_model(usual: Reported) -> None:
+    text = page(usual.folder)
+    assert len(text) < 1_000_000 < len((usual.folder / "report.html").read_text())
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", text)
+    assert "@import" not in text
+    for name in (*REFERENCES, "#5", "#6"):
+        assert f"<td>{name}" in text
+    assert f"automerge export {usual.folder} --point 2 --to point-2" in re.sub("</?span>", "", text)
+    assert "outputs are not finite in &lt;layer 3&gt;" in text
+    assert "<layer 3>" not in text
+
+
+def test_picture_is_a_png(usual: Reported) -> None:
+    content = (usual.folder / "report.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
+
+
+def test_figures_count_time_items_and_failures(usual: Reported) -> None:
+    figures = usual.content["figures"]
+    n_search, n_test = 5 + 4, 5 + 2
+    assert (figures["n_trials"], figures["n_references"]) == (4, 5)
+    assert figures["n_search_items"] == 4 * 2 * N_SEARCH
+    assert figures["n_items"] == 2 * (n_search * N_SEARCH + n_test * N_TEST)
+    assert figures["wall_seconds"] == pytest.approx(2.0 * (n_search + n_test))
+    assert figures["share_outside_forward"] == pytest.approx(0.25)
+    assert figures["failures"] == {"invalid": 1}
+
+
+def test_clear_gain_is_worded_as_one(tmp_path: Path) -> None:
+    clear = two_objectives(tmp_path / "clear", better=0.2).report()
+    assert re.search(r"dominates (\d+ % more hypervolume than|[\d.]+ times the hypervolume of)", clear["conclusion"])
+    gain = clear["hypervolume"]["test"]["recommended_minus"]["sources_and_uniform"]
+    assert 0 < gain["low"] < gain["value"] < gain["high"]
+
+
+def test_one_objective_is_ranked(tmp_path: Path) -> None:
+    run = Run(tmp_path, tasks=("calc",))
+    run.references()
+    run.candidate(5, (0.95,))
+    run.finish([5])
+    for number, (_, chances) in enumerate(REFERENCES.values()):
+        run.test(number, chances)
+    run.test(5, (0.95,))
+    content = run.report()
+    best = max(float(run.scores["test"][number, "calc"].mean()) for number in range(5))
+    found = content["hypervolume"]["test"]["sets"]
+    assert found["sources_and_uniform"]["value"] == pytest.approx(best - 0.2)
+    assert f"{100 * run.scores['test'][5, 'calc'].mean():.1f} (" in content["conclusion"]
+    assert "best model on top" in page(tmp_path)
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def test_one_objective_without_a_better_merge_says_so(tmp_path: Path) -> None:
+    run = Run(tmp_path, tasks=("calc",))
+    run.references()
+    run.finish([1])
+    for number, (_, chances) in enumerate(REFERENCES.values()):
+        run.test(number, chances)
+    assert "no recommended model beats the best source or uniform merge, math" in run.report()["conclusion"]
+
+
+def test_costs_keep_their_sign_and_every_pair_is_drawn(tmp_path: Path) -> None:
+    run = Run(tmp_path, costs=("layers",))
+    run.references()
+    run.candidate(5, (0.8, 0.8), layers=12)
+    run.candidate(6, (0.6, 0.6), layers=9)
+    run.finish([5, 6])
+    for number, (_, chances) in enumerate(REFERENCES.values()):
+        run.test(number, chances)
+    for number in (5, 6):
+        run.test(number, (0.7, 0.7))
+    content = run.report()
+    assert [point["scores"]["layers"]["value"] for point in content["points"][:2]] == [12, 9]
+    means = {t: [float(run.scores["test"][t, task].mean()) for task in run.tasks] for t in (5, 6)}
+    # In slabs of layers: above 12 of the bound of 13 both models count, from 9 to 12 only the shallow one.
+    both = area([(means[5][0], means[5][1]), (means[6][0], means[6][1])], (0.2, 0.2))
+    shallow = area([(means[6][0], means[6][1])], (0.2, 0.2))
+    volume = content["hypervolume"]["test"]["sets"]["recommended"]["value"]
+    assert volume == pytest.approx(both * 1 + shallow * 3)
+    text = page(tmp_path)
+    assert len(re.findall(r'id="figure-\d+"', text)) == 3 + 1
+    assert "lower is better" in text
+
+
+def test_interrupted_run_shows_its_front_as_not_tested(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.references()
+    run.candidate(5, (0.95, 0.95))
+    run.candidate(6, (0.1, 0.1))
+    content = run.report()
+    assert (content["is_finished"], content["is_tested"]) == (False, False)
+    front = [point for point in content["points"] if point["group"] == "recommended"]
+    assert [(point["name"], point["note"]) for point in front] == [("#5", "not tested")]
+    assert front[0]["scores"]["calc"]["test"] is None
+    assert content["hypervolume"]["test"] == {"sets": {}, "recommended_minus": {}}
+    assert "not tested" in content["conclusion"]
+    assert "--point" not in page(tmp_path)
+
+
+def test_failed_test_is_told_with_its_reason(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.references(failing={"ties 1": "invalid"})
+    run.candidate(5, (0.9, 0.9))
+    run.candidate(6, (0.9, 0.9))
+    run.finish([5, 6])
+    for number in range(4):
+        run.test(number, (0.5, 0.5))
+    run.test(5, (0.9, 0.9))
+    run.test(6, (0.9, 0.9), status="failed")
+    content = run.report()
+    points = by_name(content)
+    assert points["#6"]["note"].startswith("failed on test items: outputs")
+    assert points["#6"]["scores"]["calc"]["test"] is None
+    assert points["ties 1"]["note"].startswith("invalid: outputs")
+    assert content["figures"]["failures"] == {"failed": 1, "invalid": 1}
+    assert [failure["phase"] for failure in content["failures"]] == ["reference", "test"]
+
+
+def test_baseline_front_is_marked_and_compared_on_common_items(tmp_path: Path) -> None:
+    other = two_objectives(tmp_path / "random", seed=1, better=0.0)
+    other.log.close()
+    run = two_objectives(tmp_path / "run", seed=2, better=0.15)
+    content = run.report(baseline=tmp_path / "random")
+    marked = [point["name"] for point in content["points"] if point["group"] == "baseline"]
+    assert marked == ["baseline #6", "baseline #5"]
+    means = [tuple(float(other.scores["test"][t, task].mean()) for task in run.tasks) for t in (6, 5)]
+    found = content["hypervolume"]["test"]
+    assert found["sets"]["baseline"]["value"] == pytest.approx(area(means, (0.2, 0.2)))
+    assert found["recommended_minus"]["baseline"]["low"] is not None
+    assert "baseline run" in page(tmp_path / "run")
+
+
+def test_baseline_with_other_objectives_is_refused(tmp_path: Path) -> None:
+    Run(tmp_path / "other", tasks=("calc", "recall")).references()
+    with pytest.raises(ValueError, match="run it with these"):
+        two_objectives(tmp_path / "run").report(baseline=tmp_path / "other")
+
+
+def test_untested_baseline_is_refused(tmp_path: Path) -> None:
+    Run(tmp_path / "other").references()
+    with pytest.raises(ValueError, match="resume it first"):
+        two_objectives(tmp_path / "run").report(baseline=tmp_path / "other")
+
+
+def test_baseline_tested_on_other_items_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "N_TEST", 40)
+    two_objectives(tmp_path / "other").log.close()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="same number of test items"):
+        two_objectives(tmp_path / "run").report(baseline=tmp_path / "other")
+
+
+def test_folder_without_a_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds one named run\.db"):
+        write_report(tmp_path)
+
+
+def test_reports_of_one_log_are_equal(usual: Reported) -> None:
+    names = ("pareto.json", "pareto.csv", "report.html")
+    first = [(usual.folder / name).read_bytes() for name in names]
+    usual.run.report()
+    assert [(usual.folder / name).read_bytes() for name in names] == first
+
+
+def test_command_quotes_a_folder_with_blanks(tmp_path: Path) -> None:
+    run = two_objectives(tmp_path / "my run")
+    run.log.close()
+    findings = find(run.folder)
+    command = export_command(findings, findings.recommended[0])
+    assert command == f"automerge export '{run.folder}' --point 1 --to point-1"
+
+
+def test_anatomy_divides_a_part_between_its_sources() -> None:
+    fusion = Fusion("ties", (Input("code", None, 0.25), Input("math", None, 0.75)), (("density", 0.4),))
+    fused = uniform(fusion, 2)
+    colours = palette([fused])
+    row = anatomy(fused, colours).rows[1]
+    assert (row.title, len(row.cells)) == ("layer 1", 3)
+    assert row.cells[0].text == "ties: math 0.75"
+    assert row.cells[0].details == "ties: code layer 1 0.25, math layer 1 0.75, density 0.4"
+    edges = re.findall(r"([\d.]+)% ([\d.]+)%", row.cells[0].background)
+    assert edges == [("0.0", "25.0"), ("25.0", "100.0")]
+    assert all(left[1] == right[0] for left, right in pairwise(edges))
+
+
+def test_anatomy_tells_a_moved_layer() -> None:
+    """A pass-through of another depth, as depth-wise recipes hold."""
+    moved = Fusion("passthrough", (Input("math", 3),))
+    first = uniform(moved, 1)
+    layer = type(first.layers[0])(components=(("attention", moved),), scale=0.5)
+    shifted = Recipe(layers=(layer,), outer=Fusion("passthrough", (Input("base", None),)))
+    row = anatomy(shifted, palette([shifted])).rows[0]
+    assert (row.title, row.cells[0].text) == ("layer 0, scale 0.5", "math layer 3")
