@@ -65,7 +65,7 @@ def _search(arguments: list[str]) -> None:
         stored = folder / ".hydra" / "config.yaml"
         if not stored.is_file():
             raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no .hydra/config.yaml")
-        _run(_plain(OmegaConf.load(stored)), folder)
+        _run(plain(OmegaConf.load(stored)), folder)
     else:
         _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
 
@@ -121,27 +121,32 @@ def _export(arguments: list[str]) -> None:
 
 def _hydra(arguments: list[str], job: Any) -> None:
     """Composes the configuration from command-line arguments as Hydra does and gives it to the job, once a run."""
-    _register_resolvers()
+    register_resolvers()
 
     def task(config: DictConfig) -> None:
         try:
-            job(_plain(config))
+            job(plain(config))
         except MISTAKES as fault:
             # Left to itself, Hydra wraps a message in its own traceback.
             Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False)
             sys.exit(2)
 
-    sys.argv = ["automerge search", *arguments]
+    # Hydra takes overrides only in one row, but people write flags between them.
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    flags = [argument for argument in arguments if argument not in overrides]
+    sys.argv = ["automerge search", *flags, *overrides]
     hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
 
 
-def _register_resolvers() -> None:
+def register_resolvers() -> None:
+    """Teaches OmegaConf `${zoo:PATH}`, a file of the embedded zoo."""
     from automerge import zoo  # noqa: PLC0415
 
     OmegaConf.register_new_resolver("zoo", zoo.path, replace=True)
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def plain(config: Any) -> dict[str, Any]:
+    """The settings of a composed configuration as nested dictionaries, without Hydra's own."""
     settings = OmegaConf.to_container(config, resolve=True)
     return {str(key): value for key, value in settings.items() if key != "hydra"} if isinstance(settings, dict) else {}
 

@@ -27,14 +27,17 @@ def load_rows(
     """
     # Importing `datasets` takes a second, which commands without tasks should not pay.
     from datasets import load_dataset  # noqa: PLC0415
-    from datasets.exceptions import DatasetNotFoundError  # noqa: PLC0415
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError  # noqa: PLC0415
 
     file = Path(path).expanduser()
     if file.suffix.lower() in READERS:
         if not file.is_file():
             raise FileNotFoundError(f"no task file at {file}; give an existing JSONL, CSV or Parquet file or a hub id")
         options = {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}
-        rows = load_dataset(READERS[file.suffix.lower()], data_files=str(file), split="train", **options)
+        try:
+            rows = load_dataset(READERS[file.suffix.lower()], data_files=str(file), split="train", **options)
+        except DatasetGenerationError as fault:
+            raise ValueError(f"{file} cannot be read as {file.suffix} or holds no rows: {fault.__cause__}") from fault
     else:
         try:
             rows = load_dataset(path, name, split=split, revision=revision)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from automerge.alignment import differences
 from automerge.components import build, faults
 from automerge.evaluate import Evaluator, Orders
 from automerge.fidelity import Ladder
@@ -206,7 +207,8 @@ def _sources(settings: Mapping[str, Any]) -> tuple[list[CheckpointSource], list[
         except (ValueError, OSError) as fault:
             found.append(f"source {name!r}: {fault}")
     if not found:
-        found = _tokenizer_faults(sources, trust_remote_code=bool(settings["model"]["trust_remote_code"]))
+        found = differences(sources)
+        found += _tokenizer_faults(sources, trust_remote_code=bool(settings["model"]["trust_remote_code"]))
     return sources, found
 
 

@@ -64,7 +64,7 @@ class Simulator:
 
     def truth(self, query: Query) -> dict[str, float]:
         """Expected scores: a wants the left source in the first half of the depth, b the right one in the second."""
-        share = {"a": [], "b": []}
+        share: dict[str, list[float]] = {"a": [], "b": []}
         for (depth, _), fusion in query.recipe.fusions():
             weights = {read.source: read.weight for read in fusion.inputs}
             total = sum(weights.values()) or 1.0

@@ -19,7 +19,7 @@ def test_rungs_go_down_from_the_maximum_by_eta(minimum: int, maximum: int, rungs
 def test_the_best_third_is_promoted_and_no_more() -> None:
     ladder = Ladder(minimum=100, maximum=900)
     trials = [trial(k, X, {"a": (100, 10.0 * k), "b": (100, 50.0)}) for k in range(6)]
-    promoted = []
+    promoted: list[int] = []
     for _ in range(6):
         due = ladder.promotion(trials, OBJECTIVES, promoted)
         if due is None:

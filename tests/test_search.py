@@ -197,6 +197,6 @@ def test_a_source_that_cannot_be_evaluated_ends_the_search_with_its_name(tmp_pat
 def test_a_budget_needs_a_positive_bound_and_the_first_one_reached_counts() -> None:
     for bounds in ({}, {"trials": 0}, {"trials": 5, "minutes": -1.0}):
         with pytest.raises(ValueError, match="needs a positive number"):
-            Budget(**bounds)  # type: ignore[arg-type]
+            Budget(**bounds)
     assert Budget(trials=10, items=1000).share(trials=2, items=900, seconds=1e9) == 0.9
     assert Budget(minutes=2).share(trials=10**6, items=10**6, seconds=30) == 0.25

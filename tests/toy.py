@@ -28,14 +28,20 @@ def make_tokenizer(extra: str = "") -> Any:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))  # noqa: S106 (no password)
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")  # noqa: S106
+    fast: Any = PreTrainedTokenizerFast
+    return fast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")  # noqa: S106
 
 
 def make_model(folder: Path, *, kind: str = "llama", seed: int = 0, like: Path | None = None) -> Path:
     """A random model with tokenizer saved in bf16; with `like`, that model's weights plus small differences."""
     torch.manual_seed(seed)
-    sizes = {**SIZES, "vocab_size": len(ALPHABET) + 2, "num_hidden_layers": N_LAYERS, "max_position_embeddings": 128}
-    ends = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    sizes: dict[str, Any] = {
+        **SIZES,
+        "vocab_size": len(ALPHABET) + 2,
+        "num_hidden_layers": N_LAYERS,
+        "max_position_embeddings": 128,
+    }
+    ends: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
     model: Any
     if kind == "llama":
         model = LlamaForCausalLM(LlamaConfig(**sizes, **ends))

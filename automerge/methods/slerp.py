@@ -25,7 +25,8 @@ class Slerp:
 
     def prepare(self, tensor: Tensor, base: Tensor | None, *, key: tuple[str, ...]) -> Tensor:  # noqa: ARG002
         """The norm of the tensor, a scalar in float32."""
-        return torch.linalg.vector_norm(tensor.float())
+        norm: Tensor = torch.linalg.vector_norm(tensor.float())
+        return norm
 
     def __call__(
         self,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import iter_modules
 
-from automerge import optimizers, runners, sources, spaces, tasks
 from automerge.fidelity import Ladder
 from automerge.optimizers.evolution import Evolution
 from automerge.optimizers.random_search import RandomSearch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -14,6 +15,12 @@ from automerge.records import REFERENCE, Objective, Proposal, Result, Trial
 from tests.conformance.members import OPTIMIZERS, lfs
 
 N_ITEMS = 90
+
+
+class Build(Protocol):
+    """Builds an optimizer for a problem."""
+
+    def __call__(self, problem: Problem, seed: int = 0) -> Optimizer: ...
 
 
 class Problem:
@@ -29,23 +36,21 @@ class Problem:
         """Expected scores, larger is better, one per task."""
         features = self.space.features(x[None])[0]
         halves = np.array([features[0::2].mean(), features[1::2].mean()])
-        return np.clip(1 - np.abs(halves - np.array([0.9, 0.4])), 0.05, 0.95)
+        return np.asarray(np.clip(1 - np.abs(halves - np.array([0.9, 0.4])), 0.05, 0.95))
 
     def start(self, optimizer: Optimizer) -> None:
         """Tells the references."""
         for name, reference in self.space.references().items():
-            self._tell(optimizer, reference.genotype, {"operator": REFERENCE, "name": name}, N_ITEMS)
+            self.answer(optimizer, Proposal(reference.genotype, N_ITEMS, {"operator": REFERENCE, "name": name}))
 
-    def answer(self, optimizer: Optimizer, proposal: Proposal, status: str = "ok") -> Trial:
+    def answer(self, optimizer: Optimizer, proposal: Proposal, status: Any = "ok") -> Trial:
         """Evaluates a proposal and tells the trial."""
-        return self._tell(optimizer, proposal.genotype, proposal.origin, proposal.stop, proposal.trial, status)
-
-    def _tell(self, optimizer, x, origin, stop, number=None, status="ok") -> Trial:  # type: ignore[no-untyped-def]
-        number = len(self.trials) if number is None else number
+        x, stop = proposal.genotype, proposal.stop
+        number = len(self.trials) if proposal.trial is None else proposal.trial
         uniforms = np.random.default_rng([5, 6]).random((2, N_ITEMS))
         right = uniforms < self.truth(x)[:, None]
         results = {o.name: Result(stop, float(right[k, :stop].sum())) for k, o in enumerate(self.objectives)}
-        told = Trial(number, x, self.space.decode(x), origin, "ok", results, {"layers": 4.0})
+        told = Trial(number, x, self.space.decode(x), proposal.origin, "ok", results, {"layers": 4.0})
         if status != "ok":
             told = replace(told, status=status, results={})
         self.trials[number] = told
@@ -59,7 +64,7 @@ def problem(request: pytest.FixtureRequest) -> Problem:
 
 
 @pytest.fixture(params=OPTIMIZERS)
-def build(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
+def build(request: pytest.FixtureRequest) -> Build:
     return lambda problem, seed=0: OPTIMIZERS[request.param](problem.space, problem.objectives, problem.ladder, seed)
 
 
@@ -72,14 +77,14 @@ def run(problem: Problem, optimizer: Optimizer, n: int) -> list[Proposal]:
     return proposals
 
 
-def test_proposals_are_canonical_and_stop_at_rungs(problem: Problem, build) -> None:  # type: ignore[no-untyped-def]
+def test_proposals_are_canonical_and_stop_at_rungs(problem: Problem, build: Build) -> None:
     for proposal in run(problem, build(problem), 60):
         assert (problem.space.repair(proposal.genotype[None])[0] == proposal.genotype).all()
         assert proposal.stop in problem.ladder.rungs
         assert "operator" in proposal.origin
 
 
-def test_promotions_name_known_trials_and_only_go_up(problem: Problem, build) -> None:  # type: ignore[no-untyped-def]
+def test_promotions_name_known_trials_and_only_go_up(problem: Problem, build: Build) -> None:
     optimizer = build(problem)
     problem.start(optimizer)
     for _ in range(80):
@@ -91,7 +96,7 @@ def test_promotions_name_known_trials_and_only_go_up(problem: Problem, build) ->
         problem.answer(optimizer, proposal)
 
 
-def test_the_same_seed_gives_the_same_proposals_and_another_gives_others(problem: Problem, build) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_seed_gives_the_same_proposals_and_another_gives_others(problem: Problem, build: Build) -> None:
     def genotypes(seed: int) -> list[bytes]:
         fresh = Problem(problem.objectives)
         return [proposal.genotype.tobytes() for proposal in run(fresh, build(fresh, seed), 40)]
@@ -100,7 +105,7 @@ def test_the_same_seed_gives_the_same_proposals_and_another_gives_others(problem
     assert genotypes(0) != genotypes(1)
 
 
-def test_can_be_asked_while_others_are_pending_without_proposing_the_same_twice(problem: Problem, build) -> None:  # type: ignore[no-untyped-def]
+def test_can_be_asked_while_others_are_pending_without_proposing_the_same_twice(problem: Problem, build: Build) -> None:
     optimizer = build(problem)
     run(problem, optimizer, 40)
     pending = [optimizer.ask() for _ in range(8)]
@@ -108,7 +113,7 @@ def test_can_be_asked_while_others_are_pending_without_proposing_the_same_twice(
     assert len(set(keys)) == len(keys)
 
 
-def test_failed_and_invalid_trials_are_taken_and_never_promoted(problem: Problem, build) -> None:  # type: ignore[no-untyped-def]
+def test_failed_and_invalid_trials_are_taken_and_never_promoted(problem: Problem, build: Build) -> None:
     optimizer = build(problem)
     problem.start(optimizer)
     for step in range(60):
@@ -118,7 +123,7 @@ def test_failed_and_invalid_trials_are_taken_and_never_promoted(problem: Problem
         problem.answer(optimizer, proposal, status=("ok", "failed", "invalid")[step % 3])
 
 
-def test_costs_are_objectives_like_any_other(build) -> None:  # type: ignore[no-untyped-def]
+def test_costs_are_objectives_like_any_other(build: Build) -> None:
     problem = Problem([Objective("a")])
     problem.objectives = (Objective("a"), Objective("layers", "cost"))
     optimizer = build(problem)

@@ -1,5 +1,7 @@
 """What every space must do."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,7 @@ def test_repair_is_idempotent_within_bounds_and_leaves_its_argument(space: Space
     X = anywhere(space, 300)
     before = X.copy()
     once = space.repair(X)
-    assert (X == before).all()
+    assert (before == X).all()
     assert (space.repair(once) == once).all()
     assert all((once[:, k] >= g.lower).all() and (once[:, k] <= g.upper).all() for k, g in enumerate(space.genes))
     codes = [k for k, gene in enumerate(space.genes) if gene.n_choices]
@@ -82,13 +84,15 @@ def test_references_are_canonical_and_the_sources_come_first_and_exact(space: Sp
 
 
 @pytest.mark.parametrize("operator", [block_mutation, slot_mutation])
-def test_variation_gives_models_of_the_space_and_mostly_new_ones(space: Space, operator: object) -> None:
+def test_variation_gives_models_of_the_space_and_mostly_new_ones(
+    space: Space, operator: Callable[..., np.ndarray]
+) -> None:
     rng = np.random.default_rng(4)
     layout = Layout.of(space.genes)
     parents = space.sample(40, rng)
     children = np.array(
         [operator(depth_crossover(a, b, layout, rng), layout, rng) for a, b in zip(parents, parents[::-1], strict=True)]
-    )  # type: ignore[operator]
+    )
     repaired = space.repair(children)
     assert (space.repair(repaired) == repaired).all()
     fresh = [not (parents == child).all(axis=1).any() for child in repaired]

@@ -23,13 +23,14 @@ def run(method: Method, weights: list[float] | None = None, n: int = 3, **parame
     prepared = [method.prepare(tensor, base, key=(str(k),)) for k, tensor in enumerate(tensors)]
     merged = method(tensors, (weights or WEIGHTS)[:n], base=base, prepared=prepared, **parameters)
     assert merged.dtype == torch.float32
-    return merged.numpy()
+    return np.asarray(merged.numpy())
 
 
 def elect_and_sum(vectors: list[np.ndarray]) -> np.ndarray:
     """Base plus the entries that agree with the sign of the sum."""
     sign = np.sign(np.sum(vectors, axis=0))
-    return BASE + np.sum([np.where(np.sign(vector) == sign, vector, 0) for vector in vectors], axis=0)
+    agreeing = [np.where(np.sign(vector) == sign, vector, 0) for vector in vectors]
+    return np.asarray(BASE + np.sum(agreeing, axis=0))
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -1,0 +1,1 @@
+"""Studies of automerge, one folder each, run as `python -m experiments.NAME`."""

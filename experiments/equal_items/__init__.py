@@ -1,0 +1,1 @@
+"""Study: what random search and evolution find with the same number of evaluated items."""

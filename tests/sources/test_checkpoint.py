@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from automerge.sources.checkpoint import INDEX, CheckpointSource
+
+
+def test_tensors_and_shapes_are_those_of_the_file_in_its_dtype(llama: dict[str, Path]) -> None:
+    source = CheckpointSource("left", str(llama["left"]))
+    expected = load_file(llama["left"] / "model.safetensors")
+    assert source.shapes == {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    assert all(torch.equal(source.tensor(name), tensor) for name, tensor in expected.items())
+    assert {source.tensor(name).dtype for name in expected} == {torch.bfloat16}
+    assert source.config["model_type"] == "llama"
+
+
+def test_sharded_checkpoints_are_read_and_missing_shards_named(llama: dict[str, Path], tmp_path: Path) -> None:
+    whole = load_file(llama["left"] / "model.safetensors")
+    names = sorted(whole)
+    halves = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
+    for file, members in halves.items():
+        save_file({name: whole[name] for name in members}, tmp_path / file)
+    weight_map = {name: file for file, members in halves.items() for name in members}
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    source = CheckpointSource("sharded", str(tmp_path))
+    assert all(torch.equal(source.tensor(name), whole[name]) for name in names)
+    (tmp_path / "two.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"files that are missing: two\.safetensors"):
+        CheckpointSource("sharded", str(tmp_path))
+
+
+def test_unknown_tensors_are_refused_by_name(llama: dict[str, Path]) -> None:
+    with pytest.raises(KeyError, match="source 'left' has no tensor 'nothing'"):
+        CheckpointSource("left", str(llama["left"])).tensor("nothing")
+
+
+def test_folders_without_safetensors_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="it has no weights"):
+        CheckpointSource("empty", str(tmp_path))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(FileNotFoundError, match="which are pickles and never opened"):
+        CheckpointSource("pickled", str(tmp_path))
+
+
+def test_missing_folders_and_unreachable_hub_ids_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="give an existing folder or a hub id"):
+        CheckpointSource("none", str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="'nobody/nothing' is no local folder, and the hub did not give it"):
+        CheckpointSource("none", "nobody/nothing")
+
+
+def test_a_model_folder_without_config_is_told(llama: dict[str, Path], tmp_path: Path) -> None:
+    save_file(load_file(llama["left"] / "model.safetensors"), tmp_path / "model.safetensors")
+    with pytest.raises(FileNotFoundError, match="is this a model folder"):
+        _ = CheckpointSource("bare", str(tmp_path)).config

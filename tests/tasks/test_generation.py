@@ -1,0 +1,64 @@
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from automerge.tasks.generation import Generation
+from tests.toy import ToyModel, write_jsonl
+
+
+class Writer(ToyModel):
+    """Writes the same text after every prompt."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _rule(self, prompt: str) -> str:
+        return self.text
+
+
+def task(
+    folder: Path, answer: str, metric: Literal["exact", "numeric"] = "exact", extract: str = ".*;(.*)"
+) -> Generation:
+    data = [{"path": str(write_jsonl(folder / f"{k}.jsonl", [{"p": f"{k}?", "a": answer}]))} for k in "ab"]
+    return Generation(
+        name="g",
+        search=data[0],
+        test=data[1],
+        prompt="{{ p }}",
+        answer="{{ a }}",
+        max_new_tokens=50,
+        metric=metric,
+        extract=extract,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [("8,6,0;0\n", 1.0), ("9,9;1;0\n", 1.0), ("8,6,0;1\n", 0.0), ("8,6,0\n", 0.0), ("0;\n0", 0.0), ("", 0.0)],
+)
+def test_only_the_final_answer_counts(tmp_path: Path, text: str, score: float) -> None:
+    assert task(tmp_path, "0").score(Writer(text), "search", [0]) == [score]
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("so #### 1,000\n", 1.0),
+        ("#### 1000.0 apples\n", 1.0),
+        ("#### 100\n", 0.0),
+        ("#### none\n", 0.0),
+        ("1000\n", 0.0),
+    ],
+)
+def test_numbers_are_compared_by_value(tmp_path: Path, text: str, score: float) -> None:
+    assert task(tmp_path, "1000", "numeric", r"####\s*(.+)").score(Writer(text), "search", [0]) == [score]
+
+
+def test_without_a_pattern_the_whole_text_counts(tmp_path: Path) -> None:
+    assert task(tmp_path, "abc", extract=r"(?s)(.*)").score(Writer("abc\n"), "search", [0]) == [1.0]
+
+
+def test_a_pattern_without_group_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs a group around the answer"):
+        task(tmp_path, "0", extract=".*")

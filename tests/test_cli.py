@@ -1,0 +1,123 @@
+"""The command line as users run it, in processes of its own and on the embedded zoo."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from automerge import cli, components, run, zoo
+from tests import toy
+
+CONF = cli.config_folder()
+GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "experiment")
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
+
+
+def automerge(*arguments: str, cwd: Path, code: int = 0) -> str:
+    """What the command prints, both streams; its exit status must be `code`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "automerge.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def compose_settings(*overrides: str) -> dict[str, object]:
+    cli.register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return cli.plain(compose("config", overrides=list(overrides)))
+
+
+def test_every_group_of_the_configuration_is_a_seam() -> None:
+    assert {path.parts[0] for path in FILES} == set(GROUPS)
+    assert len(FILES) > 10
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_every_configuration_file_composes_and_fits_what_it_configures(path: Path) -> None:
+    group, name = path.parts[0], path.stem
+    choice = f"+{group}={name}" if group == "experiment" else f"{group}={name}"
+    overrides = [choice] if group == "experiment" else ["experiment=demo", choice]
+    settings = compose_settings(*[override.lstrip("+") for override in overrides])
+    assert run._settings_faults(settings) == []
+
+
+def test_every_configuration_file_opens_with_a_command() -> None:
+    for path in FILES:
+        lines = (CONF / path).read_text().splitlines()
+        assert any(line.startswith("# automerge search") for line in lines[:2]), path
+
+
+def test_help_and_unknown_commands_tell_the_usage(tmp_path: Path) -> None:
+    assert "automerge search experiment=demo" in automerge("--help", cwd=tmp_path)
+    assert "automerge search experiment=demo" in automerge("serach", cwd=tmp_path, code=2)
+
+
+def test_faults_are_told_without_a_traceback(tmp_path: Path) -> None:
+    text = automerge("search", "experiment=demo", "space.granularity=0", "+optimizer.speed=3", cwd=tmp_path, code=2)
+    assert "unknown options speed" in text
+    assert "Traceback" not in text
+    text = automerge("search", cwd=tmp_path, code=2)
+    assert "choose an experiment" in text or "name at least one task" in text
+    assert "is no run folder" in automerge("search", "--resume", "nowhere", cwd=tmp_path, code=2)
+    assert "no log at" in automerge("report", "nowhere", cwd=tmp_path, code=2)
+
+
+def test_targets_outside_automerge_are_never_imported() -> None:
+    (fault,) = components.faults("task.x", {"_target_": "os.system", "command": "true"})
+    assert "must lie inside automerge" in fault
+    with pytest.raises(ValueError, match="must lie inside automerge"):
+        components.build({"_target_": "os.system", "command": "true"})
+
+
+def test_zoo_paths_exist_and_unknown_ones_are_refused() -> None:
+    for path in ("models/base", "tasks/sort/search.jsonl"):
+        assert Path(zoo.path(path)).exists()
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        zoo.path("models/nothing")
+
+
+def test_an_experiment_of_ones_own_runs_resumes_exports_and_sweeps(tmp_path: Path, llama: dict[str, Path]) -> None:
+    for seed, name in ((0, "search"), (1, "test")):
+        toy.write_jsonl(tmp_path / f"{name}.jsonl", toy.copy_rows(50, seed))
+    mine = {
+        "defaults": [{"override /fidelity": "full"}, "_self_"],
+        "source": {
+            "base": str(llama["base"]),
+            "models": {name: str(llama[name]) for name in ("left", "right")},
+        },
+        "task": {
+            "first": {
+                "_target_": "automerge.tasks.multiple_choice.MultipleChoice",
+                "search": {"path": str(tmp_path / "search.jsonl")},
+                "test": {"path": str(tmp_path / "test.jsonl")},
+                "prompt": "{{ prompt }}",
+            }
+        },
+        "space": {"granularity": 2, "strengths": [0.5]},
+        "budget": {"trials": 6},
+    }
+    folder = tmp_path / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.create(mine)))
+    search = ("search", "--config-dir", str(tmp_path / "conf"), "experiment=mine")
+    said = automerge("check", *search[1:], cwd=tmp_path)
+    assert "all is well: 2 sources beside the base, 3 layers" in said.replace("\n", " ")
+    assert not (tmp_path / "runs").exists()
+
+    said = automerge(*search, "hydra.run.dir=one", cwd=tmp_path)
+    assert "search: 100%" in said
+    assert (tmp_path / "one" / "report.html").is_file()
+    assert (tmp_path / "one" / "benchmark" / "metadata.json").is_file()
+    automerge("search", "--resume", "one", cwd=tmp_path)
+    automerge("export", "one", "--point", "1", "--to", "model", cwd=tmp_path)
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+    automerge(*search, "-m", "seed=0,1", "optimizer=random_search", "hydra.sweep.dir=many", cwd=tmp_path)
+    assert len(list((tmp_path / "many").glob("*/run.db"))) == 2
+    automerge("report", "one", "--baseline", str(next((tmp_path / "many").glob("*/run.db")).parent), cwd=tmp_path)

@@ -1,0 +1,220 @@
+"""A whole run on models that are not the zoo, and every fault that is found before one starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from automerge import run
+from automerge.benchmark.fit import MINIMUM, export_benchmark
+from automerge.export import export_run
+from automerge.history import History
+from automerge.log import RunLog
+from automerge.report import write_report
+from tests import toy
+
+
+def make_settings(folder: Path, family: dict[str, Path], **changes: Any) -> dict[str, Any]:
+    """Settings as `conf/config.yaml` has them, for a toy family and two toy tasks on files of three formats."""
+    search = toy.write_jsonl(folder / "search.jsonl", toy.copy_rows(60, 0))
+    test = toy.write_jsonl(folder / "test.jsonl", toy.copy_rows(40, 1))
+    data = {"search": {"path": str(search)}, "test": {"path": str(test)}, "prompt": "{{ prompt }}"}
+    settings = {
+        "seed": 0,
+        "source": {"base": str(family["base"]), "models": {k: str(v) for k, v in family.items() if k != "base"}},
+        "task": {
+            "choose": {"_target_": "automerge.tasks.multiple_choice.MultipleChoice", **data},
+            "last": {
+                "_target_": "automerge.tasks.multiple_choice.MultipleChoice",
+                **{**data, "prompt": "{{ prompt[::-1] }}"},
+            },
+        },
+        "space": {"_target_": "automerge.spaces.lfs.LayerwiseFusion", "strengths": [0.5]},
+        "optimizer": {"_target_": "automerge.optimizers.evolution.Evolution", "n_initial": 8},
+        "runner": {"_target_": "automerge.runners.serial.SerialRunner"},
+        "fidelity": {"min": 20, "max": None, "eta": 3},
+        "budget": {"trials": 35, "items": None, "minutes": None},
+        "costs": [],
+        "model": {
+            "device": "cpu",
+            "dtype": "auto",
+            "batch_tokens": 4096,
+            "threads": None,
+            "trust_remote_code": False,
+        },
+        "report": {"verify": 3, "recommend": 3, "test_items": None, "baseline": None},
+    }
+    return {**settings, **changes}
+
+
+def search(settings: dict[str, Any], folder: Path) -> History:
+    """The history of a whole run in this folder."""
+    folder.mkdir(exist_ok=True)
+    parts = run.assemble(settings)
+    with RunLog(folder / run.LOG) as log:
+        for _ in run.search(settings, parts, log):
+            pass
+        return History.of(log)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, qwen2: dict[str, Path]) -> tuple[Path, History]:
+    """A finished run on toy Qwen2 models with tied embeddings."""
+    folder = tmp_path_factory.mktemp("run")
+    history = search(make_settings(folder, qwen2), folder / "run")
+    return folder / "run", history
+
+
+def test_a_run_on_foreign_models_leaves_log_report_and_benchmark(finished: tuple[Path, History]) -> None:
+    folder, history = finished
+    assert len(history.trials) >= 35
+    write_report(folder)
+    quality = export_benchmark(folder, folder / "benchmark")
+    assert all(
+        (folder / name).stat().st_size > 0 for name in ("pareto.csv", "pareto.json", "report.html", "report.png")
+    )
+    assert set(quality) == {"choose", "last"}
+    assert quality["choose"]["n_trials"] >= MINIMUM
+    assert np.isfinite(quality["choose"]["kendall_tau"])
+    with RunLog(folder / run.LOG, read_only=True) as log:
+        assert log.settings()["versions"]["torch"] == torch.__version__
+
+
+def test_every_exported_model_scores_item_by_item_as_logged_with_plain_transformers(
+    finished: tuple[Path, History], tmp_path: Path
+) -> None:
+    folder, history = finished
+    rows = toy.copy_rows(40, 1)
+    merged = [k for k, trial in enumerate(history.recommended, 1) if len(history.trials[trial].recipe.sources) > 1]
+    assert merged
+    for point in merged:
+        export_run(folder, tmp_path / f"point{point}", point=point)
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / f"point{point}", dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / f"point{point}")
+        logged = {
+            part.slice.task: part
+            for row in history.evaluations
+            if row.trial == history.recommended[point - 1] and row.phase == "test"
+            for part in row.evaluation.scores
+        }
+        for task, turn in (("choose", 1), ("last", -1)):
+            scores = []
+            for item in logged[task].items:
+                with torch.inference_mode():
+                    ids = tokenizer(rows[item]["prompt"][::turn], return_tensors="pt")["input_ids"]
+                    logits = model(input_ids=ids).logits[0, -1]
+                first, last = (tokenizer(choice)["input_ids"][0] for choice in rows[item]["choices"])
+                scores.append(float(logits[first] >= logits[last]))
+            assert tuple(scores) == logged[task].values
+
+
+def test_an_export_is_an_ordinary_folder_with_card_and_recipe(finished: tuple[Path, History], tmp_path: Path) -> None:
+    folder, history = finished
+    export_run(folder, tmp_path / "model", point=1)
+    recipe = history.trials[history.recommended[0]].recipe
+    assert json.loads((tmp_path / "model" / "recipe.json").read_text()) == json.loads(recipe.to_json())
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert recipe.id in card
+    assert "choose" in card
+    assert not list(tmp_path.glob(".model*"))
+    with pytest.raises(FileExistsError, match="name a new folder"):
+        export_run(folder, tmp_path / "model", point=1)
+    with pytest.raises(ValueError, match=r"recommends points 1\.\.\d+, got 99"):
+        export_run(folder, tmp_path / "other", point=99)
+
+
+def test_an_export_that_fails_leaves_no_folder(
+    finished: tuple[Path, History], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("automerge.export.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        export_run(finished[0], tmp_path / "model", point=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_goes_on_in_its_folder_and_refuses_other_settings(
+    finished: tuple[Path, History], qwen2: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    settings = make_settings(folder.parent, qwen2)
+    parts = run.assemble(settings)
+    with RunLog(folder / run.LOG) as log:
+        assert all(step.resumed for step in run.search(settings, parts, log))
+        settings["budget"] = {"trials": 99, "items": None, "minutes": None}
+        with pytest.raises(ValueError, match=r"budget\.trials: 35 in the log, 99 now"):
+            next(run.search(settings, parts, log))
+
+
+def test_costs_and_a_single_task_are_searched_by_the_same_code(llama: dict[str, Path], tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, llama, costs=["parameters"])
+    del settings["task"]["last"]
+    settings["budget"] = {"trials": None, "items": 400, "minutes": None}
+    settings["optimizer"] = {"_target_": "automerge.optimizers.random_search.RandomSearch"}
+    history = search(settings, tmp_path / "run")
+    assert [objective.name for objective in history.objectives] == ["choose", "parameters"]
+    assert history.recommended
+    write_report(tmp_path / "run")
+
+
+def test_all_faults_of_the_settings_are_listed_together(llama: dict[str, Path], tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, llama, surprise=1, costs=["carbon"])
+    settings["fidelity"]["minimum"] = 3
+    settings["task"]["choose"]["promt"] = "x"
+    settings["optimizer"]["_target_"] = "os.system"
+    settings["space"]["_target_"] = "automerge.spaces.lfs.Missing"
+    del settings["budget"]
+    with pytest.raises(ValueError, match="the settings cannot be used") as caught:
+        run.assemble(settings)
+    for part in (
+        "unknown key `surprise`",
+        "missing key `budget`",
+        "fidelity: unknown key `minimum`; there are min, max, eta",
+        "task.choose: unknown options promt",
+        "optimizer: `_target_` must lie inside automerge, got 'os.system'",
+        "space: `_target_` 'automerge.spaces.lfs.Missing' does not exist",
+        "costs: unknown cost 'carbon'; there are layers, parameters",
+    ):
+        assert part in str(caught.value)
+
+
+def test_all_faults_of_tasks_and_sources_are_listed_together(llama: dict[str, Path], tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, llama)
+    settings["source"]["models"]["left"] = str(tmp_path / "nowhere")
+    settings["task"]["choose"]["search"] = {"path": str(tmp_path / "none.jsonl")}
+    settings["task"]["last"]["test"] = settings["task"]["last"]["search"]
+    with pytest.raises(ValueError, match="this run cannot be used") as caught:
+        run.assemble(settings)
+    assert "source 'left': no model folder at" in str(caught.value)
+    assert "task 'choose': no task file at" in str(caught.value)
+    assert "60 of 60 test items are search items too" in str(caught.value)
+
+
+def test_sources_of_another_vocabulary_or_shape_are_refused(
+    llama: dict[str, Path], qwen2: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = make_settings(tmp_path, {**llama, "right": qwen2["left"]})
+    with pytest.raises(ValueError, match=r"'right' has 9 tensors that 'base' lacks") as caught:
+        run.assemble(settings)
+    assert "'right' lacks 1 tensors of 'base': lm_head.weight" in str(caught.value)
+    other = toy.make_model(tmp_path / "other", seed=5)
+    toy.make_tokenizer(extra="é").save_pretrained(other)
+    settings = make_settings(tmp_path, {**llama, "right": other})
+    with pytest.raises(ValueError, match="source 'right': its vocabulary differs from the base's in 1 entries"):
+        run.assemble(settings)
+
+
+def test_no_experiment_is_explained(llama: dict[str, Path], tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, llama, task=None)
+    settings["source"] = None
+    with pytest.raises(ValueError, match="source: expected the keys base, models") as caught:
+        run.assemble(settings)
+    assert "task: name at least one task" in str(caught.value)
