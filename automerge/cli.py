@@ -185,6 +185,11 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
         except KeyboardInterrupt:
             console.print(f"stopped; go on with: automerge search --resume {folder}", highlight=False)
             sys.exit(130)
+        except sqlite3.OperationalError as fault:
+            raise OSError(
+                f"the log could not be written ({fault}); every evaluation before this one is kept: "
+                f"mend the disk, then automerge search --resume {folder}"
+            ) from fault
     baseline = settings["report"]["baseline"]
     with console.status("writing the report"):
         write_report(folder, baseline=Path(baseline) if baseline else None)

@@ -30,18 +30,20 @@ class Ladder:
     ) -> tuple[Trial, int] | None:
         """The trial to evaluate further and up to which item, or None: the highest rung goes first.
 
-        A trial is promoted from a rung if it is among the best 1/eta of all that reached it, by non-dominated
-        sorting and crowding, and has not gone beyond. Trials that are not ok stay where they are, and those with
-        ids in `pending` are being promoted already.
+        At most 1/eta of the trials that reached a rung go beyond it; the next to go is the best of those that have
+        not, by non-dominated sorting and crowding, if it is among the best 1/eta of all. (Plain ASHA promotes whatever
+        is among the best at the moment; with several objectives the best change so often that it promotes most.)
+        Trials that are not ok stay where they are, and those with ids in `pending` are being promoted already.
         """
         alive = [trial for trial in trials if trial.status == "ok"]
         for rung, above in reversed(list(zip(self.rungs, self.rungs[1:], strict=False))):
             reached = [trial for trial in alive if trial.n_items >= rung]
             n_promotable = int(len(reached) / self.eta)
-            if n_promotable == 0:
+            beyond = {trial.id for trial in reached if trial.n_items >= above or trial.id in pending}
+            if len(beyond) >= n_promotable:
                 continue
             points = np.array([trial.values(objectives) for trial in reached])
             for index in best_first(points)[:n_promotable]:
-                if reached[index].n_items < above and reached[index].id not in pending:
+                if reached[index].id not in beyond:
                     return reached[index], above
         return None

@@ -73,9 +73,14 @@ def depth_crossover(
     return np.where(taken, second, first)
 
 
-def block_mutation(x: NDArray[np.float64], layout: Layout, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A mutant of shape (n_genes,): one role moved alike over an interval of depth, in one component or in all."""
-    width = int(rng.choice([*WIDTHS, layout.n_depths]))
+def block_mutation(
+    x: NDArray[np.float64], layout: Layout, rng: np.random.Generator, *, tied: float = 0.2
+) -> NDArray[np.float64]:
+    """A mutant of shape (n_genes,): one role moved alike over an interval of depth, in one component or in all.
+
+    `tied` is the probability that the interval is the whole depth.
+    """
+    width = layout.n_depths if rng.random() < tied else int(rng.choice(WIDTHS))
     start = int(rng.integers(1 - width, layout.n_depths)) if width < layout.n_depths else 0
     inside = (layout.depth >= start) & (layout.depth < start + width)
     if width >= layout.n_depths:

@@ -29,6 +29,17 @@ def test_the_best_third_is_promoted_and_no_more() -> None:
     assert promoted == [5, 4]
 
 
+def test_no_more_than_a_third_goes_beyond_a_rung_even_if_the_best_change() -> None:
+    ladder = Ladder(minimum=100, maximum=300)
+    old = [trial(k, X, {"a": (300, 30.0 + k), "b": (300, 30.0)}) for k in range(2)]
+    new = [trial(10 + k, X, {"a": (100, 90.0), "b": (100, 90.0)}) for k in range(4)]
+    assert ladder.promotion([*old, *new], OBJECTIVES) is None
+    more = [trial(20 + k, X, {"a": (100, 5.0), "b": (100, 5.0)}) for k in range(3)]
+    due = ladder.promotion([*old, *new, *more], OBJECTIVES)
+    assert due is not None
+    assert due[0].id in {10, 11, 12, 13}
+
+
 def test_the_highest_rung_is_promoted_first() -> None:
     ladder = Ladder(minimum=100, maximum=900)
     low = [trial(k, X, {"a": (100, 90.0), "b": (100, 90.0)}) for k in range(6)]

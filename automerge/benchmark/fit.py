@@ -53,7 +53,8 @@ def export_benchmark(run: Path, to: Path) -> dict[str, dict[str, float]]:
     """Writes the surrogate benchmark of a run into the folder `to`; returns by task its quality.
 
     The quality has `n_trials`, `r2`, `kendall_tau` and `r2_ceiling`, the share of the variance that is not noise of
-    measurement if items were drawn anew for every trial (they are common, so R2 may exceed it); it is NaN, and no model is written, for fewer trials than MINIMUM. An existing folder is replaced.
+    measurement if every trial had items of its own; they are common to all, so R2 may exceed it. All are NaN, and no
+    model is written, for fewer trials than MINIMUM. An existing folder is replaced.
     """
     with RunLog(run / "run.db", read_only=True) as log:
         history = History.of(log)

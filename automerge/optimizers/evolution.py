@@ -7,6 +7,7 @@ mixed-variable mating is not used: it resamples a third of all categorical genes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from automerge.fidelity import Ladder
 from automerge.protocols import Space
 from automerge.records import REFERENCE, Objective, Proposal, Trial
 from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
+
+TIED = 50
+"""Proposals over which mutation goes from moving the whole model to moving blocks of depth."""
 
 N_TRIES = 20
 """Attempts at a child that was not proposed before; then a sample is drawn."""
@@ -102,9 +106,14 @@ class Evolution:
             operators.append("depth_crossover")
             parents.append(second.id)
         if not operators or rng.random() < 0.7:
-            mutate = block_mutation if rng.random() < 0.6 else slot_mutation
-            child = mutate(child, self._layout, rng)
-            operators.append(mutate.__name__)
+            # First the whole model is moved alike, which searches a few dimensions nested in the many; then blocks.
+            tied = 0.2 + 0.6 * math.exp(-self._n_new / TIED)
+            if rng.random() < max(tied, 0.6):
+                child = block_mutation(child, self._layout, rng, tied=tied)
+                operators.append("block_mutation")
+            else:
+                child = slot_mutation(child, self._layout, rng)
+                operators.append("slot_mutation")
         repaired = self._space.repair(child[None])[0]
         return repaired, {"operator": "+".join(operators), "parents": parents}
 
