@@ -200,12 +200,12 @@ class Search:
         full = max(len(self._orders[name, "test"]) for name in self._tasks)
         references = [trial.id for trial in self._trials.values() if trial.origin["operator"] == REFERENCE]
         recommended = self._log.settings()["recommended"]
-        chosen = [*references, *(number for number in recommended if number not in references)]
+        candidates = [*references, *(number for number in recommended if number not in references)]
+        chosen = [number for number in candidates if self._trials[number].status == "ok"]
         for number, trial in enumerate(chosen):
-            if self._trials[trial].status == "ok":
-                self._launch(self._trials[trial], "test", full)
-                landed, _, resumed = self._land()
-                yield self._progress("test", (number + 1) / len(chosen), landed, resumed=resumed)
+            self._launch(self._trials[trial], "test", full)
+            landed, _, resumed = self._land()
+            yield self._progress("test", (number + 1) / len(chosen), landed, resumed=resumed)
 
     def _new_trial(self, genotype: NDArray[np.float64], origin: Mapping[str, Any]) -> Trial:
         number = len(self._trials)

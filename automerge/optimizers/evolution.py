@@ -25,6 +25,9 @@ from automerge.protocols import Space
 from automerge.records import REFERENCE, Objective, Proposal, Trial
 from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
 
+IMMIGRANTS = 0.1
+"""Share of proposals that stay samples of the space after the first ones, against a population grown alike."""
+
 TIED = 50
 """Proposals over which mutation goes from moving the whole model to moving blocks of depth."""
 
@@ -48,7 +51,7 @@ class Evolution:
         ladder: Ladder,
         seed: int,
         population: int = 16,
-        n_initial: int = 12,
+        n_initial: int = 24,
         crossover: float = 0.7,
         caution: float = 0.5,
     ) -> None:
@@ -91,7 +94,7 @@ class Evolution:
 
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
         alive = [trial for trial in self._trials.values() if trial.status == "ok"]
-        if self._n_new >= self._n_initial and len(alive) >= 2:
+        if self._n_new >= self._n_initial and len(alive) >= 2 and rng.random() >= IMMIGRANTS:
             for _ in range(N_TRIES):
                 child, origin = self._child(alive, rng)
                 if child.tobytes() not in self._seen:
