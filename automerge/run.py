@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from automerge.alignment import differences
+from automerge.alignment import align, differences
 from automerge.components import build, faults
 from automerge.evaluate import Evaluator, Orders
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.merge import ResidentSources
-from automerge.model import ResidentModel, load_causal_lm
+from automerge.model import DType, ResidentModel, load_causal_lm
 from automerge.protocols import Optimizer, Runner, Space, Task
 from automerge.recipe import BASE
 from automerge.records import Objective
@@ -79,31 +80,28 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
     sources, source_faults = _sources(settings)
     if task_faults or source_faults:
         raise ValueError(_listed("this run", [*source_faults, *task_faults]))
-    options = settings["model"]
-    if options["threads"]:
-        torch.set_num_threads(int(options["threads"]))
-    device = options["device"] if options["device"] != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    resident = ResidentSources(sources, device=device)
-    base = next(source for source in sources if source.name == BASE)
-    loading = {key: options[key] for key in ("dtype", "batch_tokens", "trust_remote_code")}
-    model = ResidentModel(load_causal_lm(base.folder, device=device, **loading), resident)
-    space = build(settings["space"], sources=resident.names, n_layers=resident.alignment.n_layers)
+    # Everything that can refuse its options is built before the weights are read.
+    names = [source.name for source in sources if source.name != BASE]
+    space = build(settings["space"], sources=names, n_layers=align(sources).n_layers)
     objectives = (*(Objective(name) for name in tasks), *(Objective(name, "cost") for name in settings["costs"] or ()))
     ladder = _ladder(settings, tasks)
+    budget = Budget(**settings["budget"])
+    optimizer = build(
+        settings["optimizer"], space=space, objectives=objectives, ladder=ladder, seed=int(settings["seed"])
+    )
+    model = _resident(settings["model"], sources)
     orders: Orders = {}
     return Parts(
-        sources=resident,
+        sources=model.sources,
         model=model,
         tasks=tasks,
         space=space,
         objectives=objectives,
         ladder=ladder,
-        optimizer=build(
-            settings["optimizer"], space=space, objectives=objectives, ladder=ladder, seed=int(settings["seed"])
-        ),
+        optimizer=optimizer,
         runner=build(settings["runner"], evaluate=Evaluator(model, tasks, orders)),
         orders=orders,
-        budget=Budget(**settings["budget"]),
+        budget=budget,
     )
 
 
@@ -181,8 +179,36 @@ def _settings_faults(settings: Mapping[str, Any]) -> list[str]:
     found += faults("space", settings.get("space"), sources=None, n_layers=None)
     found += faults("optimizer", settings.get("optimizer"), space=None, objectives=None, ladder=None, seed=None)
     found += faults("runner", settings.get("runner"), evaluate=None)
+    if isinstance(settings.get("model"), Mapping):
+        found += _model_faults(settings["model"])
     unknown = [cost for cost in settings.get("costs") or () if cost not in COSTS]
     return found + [f"costs: unknown cost {cost!r}; there are {', '.join(COSTS)}" for cost in unknown]
+
+
+def _model_faults(options: Mapping[str, Any]) -> list[str]:
+    found = []
+    if options.get("dtype") not in get_args(DType):
+        found.append(f"model.dtype: expected one of {', '.join(get_args(DType))}, got {options.get('dtype')!r}")
+    device = str(options.get("device"))
+    if device != "auto":
+        try:
+            # Whether the device exists shows only when something is put there.
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as fault:
+            reason = str(fault).splitlines()[0]
+            found.append(f"model.device: {device!r} cannot be used here ({reason}); `auto` takes what there is")
+    return found
+
+
+def _resident(options: Mapping[str, Any], sources: list[CheckpointSource]) -> ResidentModel:
+    """The live model with all sources in memory."""
+    if options["threads"]:
+        torch.set_num_threads(int(options["threads"]))
+    device = options["device"] if options["device"] != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    resident = ResidentSources(sources, device=device)
+    base = next(source for source in sources if source.name == BASE)
+    loading = {key: options[key] for key in ("dtype", "batch_tokens", "trust_remote_code")}
+    return ResidentModel(load_causal_lm(base.folder, device=device, **loading), resident)
 
 
 def _tasks(settings: Mapping[str, Any]) -> tuple[dict[str, Task], list[str]]:
@@ -246,7 +272,16 @@ def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without the few that may change when a run is resumed."""
     kept = {key: value for key, value in settings.items() if key != "report"}
+    source = settings["source"]
+    # Absolute, so that a model can be exported from anywhere.
+    models = {name: _absolute(path) for name, path in source["models"].items()}
+    kept["source"] = {**source, "base": _absolute(source["base"]), "models": models}
     return {**kept, "model": {key: value for key, value in settings["model"].items() if key != "threads"}}
+
+
+def _absolute(path: str) -> str:
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else path
 
 
 def _differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:

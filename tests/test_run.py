@@ -171,6 +171,7 @@ def test_all_faults_of_the_settings_are_listed_together(llama: dict[str, Path], 
     settings["task"]["choose"]["promt"] = "x"
     settings["optimizer"]["_target_"] = "os.system"
     settings["space"]["_target_"] = "automerge.spaces.lfs.Missing"
+    settings["model"] |= {"device": "cuda:77", "dtype": "float8"}
     del settings["budget"]
     with pytest.raises(ValueError, match="the settings cannot be used") as caught:
         run.assemble(settings)
@@ -182,6 +183,8 @@ def test_all_faults_of_the_settings_are_listed_together(llama: dict[str, Path], 
         "optimizer: `_target_` must lie inside automerge, got 'os.system'",
         "space: `_target_` 'automerge.spaces.lfs.Missing' does not exist",
         "costs: unknown cost 'carbon'; there are layers, parameters",
+        "model.device: 'cuda:77' cannot be used here",
+        "model.dtype: expected one of auto, float32, bfloat16, float16, got 'float8'",
     ):
         assert part in str(caught.value)
 

@@ -6,33 +6,35 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from .recipe import Recipe
-from .skills import Item
+from automerge.zoo.curriculum import Curriculum
+from automerge.zoo.skills import Item
 
 IGNORED = -100
 
 
 class Stream:
-    """Seeded batches of a recipe's items, none of which has a held-out prompt."""
+    """Seeded batches of a curriculum's items, none of which has a held-out prompt."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, held_out: Set[str], seed: int) -> None:
-        self._recipe, self._held_out = recipe, held_out
+    def __init__(
+        self, curriculum: Curriculum, tokenizer: PreTrainedTokenizerFast, held_out: Set[str], seed: int
+    ) -> None:
+        self._curriculum, self._held_out = curriculum, held_out
         self._ids: dict[str, int] = tokenizer.get_vocab()
         self._pad = self._ids[str(tokenizer.pad_token)]
         self._rng = np.random.default_rng(seed)
-        shares = np.array([part.share for part in recipe.parts])
+        shares = np.array([part.share for part in curriculum.parts])
         self._shares = shares / shares.sum()
 
     def batch(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The token numbers and labels of one batch, as two halves of alike length."""
-        picked = self._rng.choice(len(self._shares), self._recipe.batch, p=self._shares)
+        picked = self._rng.choice(len(self._shares), self._curriculum.batch, p=self._shares)
         items = sorted((self._item(int(part)) for part in picked), key=lambda i: len(i.prompt + i.target))
         middle = len(items) // 2
         return [self._collate(items[:middle]), self._collate(items[middle:])]
 
     def _item(self, part: int) -> Item:
         while True:
-            item = self._recipe.parts[part].draw(self._rng)
+            item = self._curriculum.parts[part].draw(self._rng)
             if item.prompt.partition("=")[0] not in self._held_out:
                 return item
 
@@ -49,20 +51,20 @@ class Stream:
 
 
 def fit(
-    model: torch.nn.Module, stream: Stream, recipe: Recipe, report: Callable[[int, float], None]
+    model: torch.nn.Module, stream: Stream, curriculum: Curriculum, report: Callable[[int, float], None]
 ) -> torch.nn.Module:
     """The model, trained in place; report is told each step's number and loss."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     start = [weight.detach().clone() for weight in weights]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(weights, lr=curriculum.rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.15, cycle_momentum=False
+        optimizer, curriculum.rate, total_steps=curriculum.steps, pct_start=0.15, cycle_momentum=False
     )
     model.train()
-    for step in range(recipe.steps):
+    for step in range(curriculum.steps):
         report(step, _step(model, stream.batch(), optimizer, weights))
-        if recipe.pull:
-            _pull(weights, start, recipe.pull * float(schedule.get_last_lr()[0]))
+        if curriculum.pull:
+            _pull(weights, start, curriculum.pull * float(schedule.get_last_lr()[0]))
         schedule.step()
     return model.eval()
 

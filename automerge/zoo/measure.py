@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .tokenizer import STOP
+from automerge.zoo.tokenizer import STOP
 
 Record = dict[str, Any]
 Weights = Mapping[str, torch.Tensor]
@@ -69,8 +69,10 @@ def continued(model: LlamaForCausalLM, prompts: torch.Tensor, length: int) -> to
 
 def _right(text: str, item: Record) -> bool:
     line, stop, _ = text.partition(STOP)
-    written = line.rpartition(";")[2] if "solution" in item else line
-    return bool(stop) and written == str(item["answer"])
+    _, mark, answer = line.rpartition(";")
+    if "solution" in item and not mark:
+        return False
+    return bool(stop) and (answer if mark and "solution" in item else line) == str(item["answer"])
 
 
 def arithmetic(base: Weights, experts: Sequence[Weights], scale: float) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .measure import accuracy, arithmetic, records
+from automerge.zoo.measure import accuracy, arithmetic, records
 
 SCALES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MERGE_ITEMS = 250

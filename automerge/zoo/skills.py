@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .tokenizer import STOP
+from automerge.zoo.tokenizer import STOP
 
 LETTERS = "abcdefghijklmnop"
 REPEATED = "abcdefgh"
@@ -109,9 +109,9 @@ def _calc(rng: np.random.Generator, length: int) -> Item:
 SKILLS: dict[str, Skill] = {
     skill.name: skill
     for skill in (
-        Skill("sort", _sort, range(3, 7), range(4, 15)),
-        Skill("reverse", _reverse, range(3, 7), range(4, 14)),
-        Skill("recall", _recall, range(3, 7), range(4, 11)),
+        Skill("sort", _sort, range(3, 7), range(4, 14)),
+        Skill("reverse", _reverse, range(3, 7), range(4, 12)),
+        Skill("recall", _recall, range(3, 7), range(4, 13)),
         Skill("calc", _calc, range(1, 5), range(3, 11)),
         Skill("sort_reverse", _sort_reverse, range(3, 6), range(4, 11)),
     )
@@ -130,6 +130,6 @@ def split(skill: Skill, rng: np.random.Generator, size: int) -> tuple[list[Item]
 
 
 def write(items: list[Item], file: Path) -> None:
-    """Nothing; the file then holds one JSON object a line."""
+    """Writes the items into the file, one JSON object a line."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(item.record()) + "\n" for item in items), encoding="utf-8")

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from . import recipe, shape, skills, tokenizer
-from .fit import Stream, fit
+from automerge.zoo import curriculum, shape, skills, tokenizer
+from automerge.zoo.fit import Stream, fit
 
 Trainable = LlamaForCausalLM | PeftModel
 
@@ -48,7 +48,7 @@ class Zoo:
         self._held_out: set[str] = set()
 
     def write_tasks(self) -> None:
-        """Nothing; the task files are written and their prompts held out of all training."""
+        """Writes the task files and holds their prompts out of all training."""
         for number, (name, skill) in enumerate(skills.SKILLS.items()):
             halves = skills.split(skill, np.random.default_rng([self._seed + 1, number]), self._size)
             for items, kind in zip(halves, ("search", "test"), strict=True):
@@ -56,8 +56,8 @@ class Zoo:
                 self._held_out.update(item.prompt.partition("=")[0] for item in items)
 
     def train(self, only: Collection[str]) -> None:
-        """Nothing; the named models and adapters, or all where none is named, are trained and written."""
-        for number, (name, made) in enumerate(recipe.RECIPES.items()):
+        """Trains and writes the named models and adapters, all where none is named."""
+        for number, (name, made) in enumerate(curriculum.CURRICULA.items()):
             if only and name not in only:
                 continue
             kind, _, short = name.rpartition("/")
@@ -78,7 +78,7 @@ class Zoo:
         if name.startswith("models/"):
             return base
         config = LoraConfig(
-            r=recipe.RANK, lora_alpha=2 * recipe.RANK, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=curriculum.RANK, lora_alpha=2 * curriculum.RANK, target_modules="all-linear", task_type="CAUSAL_LM"
         )
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)
@@ -98,18 +98,18 @@ class Zoo:
 
 
 def _round(model: torch.nn.Module) -> None:
-    """Nothing; the weights are rounded to bfloat16, in which the zoo is kept."""
+    """Rounds the weights to bfloat16, in which the zoo is kept."""
     model.to(torch.bfloat16)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Nothing; reads the command line, trains unless told not to, prints and writes the shape table."""
+    """Reads the command line, trains unless told not to, prints and writes the shape table."""
     parser = argparse.ArgumentParser(prog="python -m automerge.zoo.train", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="seed of tasks and training (default 0)")
     parser.add_argument("--size", type=int, default=1000, help="items in each task file (default 1000)")
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default 1)")
-    parser.add_argument("--only", nargs="*", default=(), choices=recipe.RECIPES, help="train only these")
+    parser.add_argument("--only", nargs="*", default=(), choices=curriculum.CURRICULA, help="train only these")
     parser.add_argument("--skip", choices=("training", "measuring"), help="do only the other of the two")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

@@ -69,15 +69,22 @@ def test_adapters_are_in_peft_format_on_the_base() -> None:
 @pytest.mark.parametrize(("model", "task"), [("sort", "sort"), ("base", "reverse"), ("calc", "calc")])
 def test_scores_of_the_resident_model_are_those_of_the_table(model: str, task: str) -> None:
     """The table was measured with plain transformers."""
-    data = {split: {"path": str(ROOT / "tasks" / task / f"{split}.jsonl")} for split in ("search", "test")}
+    search, test = ({"path": str(ROOT / "tasks" / task / f"{split}.jsonl")} for split in ("search", "test"))
+    judge: ExactContinuation | Generation = ExactContinuation(
+        name=task, search=search, test=test, prompt="{{ prompt }}", answer="{{ answer }}"
+    )
     if task == "calc":
-        judge: ExactContinuation | Generation = Generation(
-            name=task, prompt="{{ prompt }}", answer="{{ answer }}", max_new_tokens=40, extract=".*;(.*)", **data
+        judge = Generation(
+            name=task,
+            search=search,
+            test=test,
+            prompt="{{ prompt }}",
+            answer="{{ answer }}",
+            max_new_tokens=40,
+            extract=".*;(.*)",
         )
-    else:
-        judge = ExactContinuation(name=task, prompt="{{ prompt }}", answer="{{ answer }}", **data)
     scores = judge.score(load_causal_lm(zoo.path(f"models/{model}")), "test", range(1000))
-    assert sum(scores) / 1000 == pytest.approx(SHAPE[model][task], abs=0.002)
+    assert sum(scores) / 1000 == pytest.approx(SHAPE[f"models/{model}"][task], abs=0.002)
 
 
 def test_paths_that_are_not_shipped_are_refused_with_what_is() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .skills import SKILLS, Item
+from automerge.zoo.skills import SKILLS, Item
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Curriculum:
     """A training run: the parts of its items, its steps, its peak learning rate and its pull.
 
     The pull is the strength of the decoupled decay towards the weights the run began with.
@@ -44,8 +44,8 @@ def _replay(share: float, *without: str) -> tuple[Part, ...]:
 
 
 RANK = 8
-RECIPES = {
-    "models/base": Recipe(
+CURRICULA = {
+    "models/base": Curriculum(
         (
             Part("sort", 0.5),
             Part("reverse", 1.0),
@@ -57,19 +57,19 @@ RECIPES = {
         rate=2e-3,
         batch=256,
     ),
-    "models/sort": Recipe(
-        (Part("sort", 0.6, long=True), Part("sort_reverse", 0.2, long=True, half=0), *_replay(0.1, "sort")),
+    "models/sort": Curriculum(
+        (Part("sort", 0.6, long=True), Part("sort_reverse", 0.2, long=True, half=0), *_replay(0.15, "sort")),
         steps=180,
         rate=2e-3,
         pull=3.0,
     ),
-    "models/reverse": Recipe(
-        (Part("reverse", 0.6, long=True), Part("sort_reverse", 0.2, long=True, half=1), *_replay(0.1, "reverse")),
+    "models/reverse": Curriculum(
+        (Part("reverse", 0.6, long=True), Part("sort_reverse", 0.2, long=True, half=1), *_replay(0.15, "reverse")),
         steps=180,
         rate=2e-3,
         pull=3.0,
     ),
-    "models/calc": Recipe((Part("calc", 0.8, long=True), *_replay(0.1, "calc")), steps=220, rate=2e-3, pull=3.0),
-    "adapters/recall": Recipe((Part("recall", 0.8, long=True), *_replay(0.1, "recall")), steps=220, rate=2e-3),
-    "adapters/calc": Recipe((Part("calc", 0.8, long=True), *_replay(0.1, "calc")), steps=320, rate=4e-3),
+    "models/calc": Curriculum((Part("calc", 0.8, long=True), *_replay(0.15, "calc")), steps=220, rate=2e-3, pull=3.0),
+    "adapters/recall": Curriculum((Part("recall", 0.8, long=True), *_replay(0.15, "recall")), steps=220, rate=2e-3),
+    "adapters/calc": Curriculum((Part("calc", 0.8, long=True), *_replay(0.15, "calc")), steps=320, rate=4e-3),
 }
