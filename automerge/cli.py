@@ -19,6 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from automerge.log import LOG, RunLog
+
 USAGE = """\
 automerge finds the best merges of language models by itself.
 
@@ -62,10 +64,13 @@ def _search(arguments: list[str]) -> None:
         if len(arguments) != 2:
             raise ValueError("expected one run folder after --resume: automerge search --resume runs/demo/...")
         folder = Path(arguments[1])
-        stored = folder / ".hydra" / "config.yaml"
-        if not stored.is_file():
-            raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no .hydra/config.yaml")
-        _run(plain(OmegaConf.load(stored)), folder)
+        if not (folder / LOG).is_file():
+            raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no {LOG}")
+        with RunLog(folder / LOG, read_only=True) as log:
+            settings = log.settings().get("config")
+        if settings is None:
+            raise ValueError(f"{folder} stopped before it began; start it again with the command it was started with")
+        _run(settings, folder)
     else:
         _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
 
@@ -80,7 +85,7 @@ def _check(arguments: list[str]) -> None:
         )
 
     # A check leaves nothing behind.
-    _hydra([*arguments, "hydra.output_subdir=null", "hydra.run.dir=."], check)
+    _hydra([*arguments, "hydra.output_subdir=null", "hydra.run.dir=.", "hydra/job_logging=none"], check)
 
 
 def _report(arguments: list[str]) -> None:
@@ -171,10 +176,9 @@ def _quieten() -> None:
 
 def _run(settings: Mapping[str, Any], folder: Path) -> None:
     from automerge.benchmark.fit import export_benchmark  # noqa: PLC0415
-    from automerge.log import RunLog  # noqa: PLC0415
     from automerge.progress import follow  # noqa: PLC0415
     from automerge.report import write_report  # noqa: PLC0415
-    from automerge.run import LOG, search  # noqa: PLC0415
+    from automerge.run import search  # noqa: PLC0415
 
     parts = _assemble(settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,11 +195,11 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
                 f"mend the disk, then automerge search --resume {folder}"
             ) from fault
     baseline = settings["report"]["baseline"]
-    with console.status("writing the report"):
-        write_report(folder, baseline=Path(baseline) if baseline else None)
     with console.status("fitting the surrogate benchmark"):
         quality = export_benchmark(folder, folder / "benchmark")
-    _show_front(folder)
+    with console.status("writing the report"):
+        write_report(folder, baseline=Path(baseline) if baseline else None)
+        _show_front(folder)
     _show_benchmark(quality, folder / "benchmark")
     console.print(f"report: {folder / 'report.html'}", highlight=False)
     console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False)
@@ -203,8 +207,6 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
 
 def _show_front(folder: Path) -> None:
     from automerge.history import History  # noqa: PLC0415
-    from automerge.log import RunLog  # noqa: PLC0415
-    from automerge.run import LOG  # noqa: PLC0415
 
     with RunLog(folder / LOG, read_only=True) as log:
         history = History.of(log)
@@ -243,8 +245,7 @@ def _show_benchmark(quality: Mapping[str, Mapping[str, float]], folder: Path) ->
 
 
 def _escaped(fault: BaseException) -> str:
-    text = str(fault.args[0]) if isinstance(fault, KeyError) and fault.args else str(fault)
-    return text.replace("[", "\\[")
+    return str(fault).replace("[", "\\[")
 
 
 if __name__ == "__main__":

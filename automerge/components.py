@@ -47,4 +47,7 @@ def _target(path: str) -> Callable[..., Any]:
         target: Callable[..., Any] = getattr(import_module(module), name)
     except (ImportError, AttributeError) as fault:
         raise ValueError(f"`_target_` {path!r} does not exist ({fault})") from fault
+    # Names that a module only imports are not its own.
+    if not getattr(target, "__module__", "").startswith(PREFIX):
+        raise ValueError(f"`_target_` {path!r} is no part of automerge")
     return target

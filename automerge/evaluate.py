@@ -36,7 +36,7 @@ class Evaluator:
         """The evaluation of a query.
 
         Status `invalid` if weights or outputs are not finite or all outputs are one token, `failed` if the device ran
-        out of memory. Raises ValueError for a query that names unknown tasks, items or sources.
+        out of memory or could not compute. Raises ValueError for a query that names unknown tasks, items or sources.
         """
         monitor = self._model.lm.monitor = Monitor()
         start = time.perf_counter()
@@ -50,8 +50,12 @@ class Evaluator:
             monitor.refuse_collapse()
         except InvalidModelError as fault:
             status, reason = "invalid", str(fault)
-        except torch.OutOfMemoryError as fault:
-            status, reason = "failed", f"out of memory: {fault}; lower model.batch_tokens"
+        except (torch.OutOfMemoryError, MemoryError) as fault:
+            remedy = "lower model.batch_tokens" if merged > start else "merging needs more memory than the device has"
+            status, reason = "failed", f"out of memory: {fault}; {remedy}"
+        except (RuntimeError, IndexError) as fault:
+            # What a device or a kernel cannot do with one candidate must not end a night's run.
+            status, reason = "failed", f"{type(fault).__name__}: {fault}"
         end = time.perf_counter()
         merged = merged if merged > start else end
         seconds = {

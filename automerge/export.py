@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
 from automerge.history import History
-from automerge.log import RunLog
+from automerge.log import LOG, RunLog
 from automerge.merge import ResidentSources
 from automerge.pareto import interval
 from automerge.recipe import BASE, Recipe
@@ -43,10 +44,12 @@ def export_run(run: Path, to: Path, *, point: int | None = None, trial: int | No
 
     Raises FileExistsError if the folder exists, ValueError for a number that the run does not have.
     """
-    with RunLog(run / "run.db", read_only=True) as log:
+    with RunLog(run / LOG, read_only=True) as log:
         history = History.of(log)
         settings = log.settings()
     if point is not None:
+        if not history.recommended:
+            raise ValueError(f"the run has not ended, so it recommends nothing yet: automerge search --resume {run}")
         if not 1 <= point <= len(history.recommended):
             raise ValueError(
                 f"the run recommends points 1..{len(history.recommended)}, got {point}; see its report.html"
@@ -58,19 +61,33 @@ def export_run(run: Path, to: Path, *, point: int | None = None, trial: int | No
     paths = {BASE: source["base"], **source["models"]}
     revisions = source.get("revisions") or {}
     sources = [CheckpointSource(name, str(path), revision=revisions.get(name)) for name, path in paths.items()]
-    export_recipe(history.trials[trial].recipe, sources, to, card=_card(history, settings, trial))
+    known = settings.get("identity", {}).get("sources")
+    export_recipe(history.trials[trial].recipe, sources, to, card=_card(history, settings, trial), fingerprints=known)
 
 
-def export_recipe(recipe: Recipe, sources: list[CheckpointSource], to: Path, *, card: str) -> None:
+def export_recipe(
+    recipe: Recipe,
+    sources: list[CheckpointSource],
+    to: Path,
+    *,
+    card: str,
+    fingerprints: Mapping[str, str] | None = None,
+) -> None:
     """Writes the merged model into the new folder `to`: weights, the base's config and tokenizer, recipe, card.
 
-    Raises FileExistsError if the folder exists.
+    Raises FileExistsError if the folder exists, ValueError if sources are not those with the given fingerprints.
     """
     if to.exists():
         raise FileExistsError(f"{to} exists; name a new folder")
     base = next(source for source in sources if source.name == BASE)
     resident = ResidentSources(sources)
     resident.check(recipe)
+    changed = [name for name, known in (fingerprints or {}).items() if resident.fingerprints.get(name) != known]
+    if changed:
+        raise ValueError(
+            f"the weights of {', '.join(changed)} are not those that were searched, so the scores would not be the "
+            "model's; put the old weights back, or search again"
+        )
     to.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:

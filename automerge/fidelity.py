@@ -11,7 +11,7 @@ from automerge.records import Objective, Trial
 
 
 class Ladder:
-    """The rungs: numbers of items from `minimum` to `maximum`, each `eta` times the one before.
+    """The rungs: numbers of items from the smallest that is not below `minimum` up to `maximum`, by factors of `eta`.
 
     With minimum equal to maximum there is one rung and nothing is promoted.
     """
@@ -20,8 +20,8 @@ class Ladder:
         if not 1 <= minimum <= maximum or eta <= 1:
             raise ValueError(f"fidelity needs 1 <= min <= max and eta > 1, got min {minimum}, max {maximum}, eta {eta}")
         rungs = [maximum]
-        while rungs[-1] / eta >= minimum:
-            rungs.append(round(rungs[-1] / eta))
+        while (below := int(rungs[-1] / eta)) >= minimum:
+            rungs.append(below)
         self.rungs = tuple(reversed(rungs))
         self.eta = eta
 

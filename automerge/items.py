@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,18 @@ class Templates:
         """The text of one field for one row. Raises ValueError naming the columns if the template wants others."""
         try:
             return self._templates[field].render(**row)
-        except TemplateError as fault:
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as fault:
             raise ValueError(f"the template of {field!r} fails ({fault}); the row has columns {sorted(row)}") from fault
 
 
 def by_split(search: Mapping[str, Any], test: Mapping[str, Any]) -> dict[Split, list[Row]]:
     """The rows of both splits of a task; each argument holds the arguments of `load_rows`."""
     return {"search": load_rows(**search), "test": load_rows(**test)}
+
+
+def fingerprint(items: object) -> str:
+    """The first 16 hex digits of the SHA-256 of rendered items: other prompts or answers give another."""
+    return hashlib.sha256(repr(items).encode()).hexdigest()[:16]
 
 
 def overlap(search: Iterable[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> list[str]:

@@ -54,6 +54,7 @@ class CausalLM:
         self.batch_tokens = batch_tokens
         self.monitor = Monitor()
         self._encoded: dict[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self._prompts: dict[str, tuple[int, ...]] = {}
         self._stops: dict[str, Tensor] = {}
 
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
@@ -76,7 +77,8 @@ class CausalLM:
             best = logits.argmax(dim=-1)
             owners = [(row, index) for row, i in enumerate(batch) for index in inputs[rows[i]]]
             row_of, targets, mask = self._targets(owners, [encoded[index][1] for _, index in owners], width)
-            log_probability = logits.log_softmax(dim=-1)[row_of].gather(2, targets[..., None])[..., 0]
+            positions = torch.arange(width, device=logits.device)[None]
+            log_probability = logits.log_softmax(dim=-1)[row_of[:, None], positions, targets]
             total = (log_probability * mask).sum(dim=1).tolist()
             right = ((best[row_of] == targets) | ~mask).all(dim=1).tolist()
             # After a prompt even a sound model may always favour one token (a blank, an option's letter), so only
@@ -93,7 +95,7 @@ class CausalLM:
 
         Raises InvalidModelError if logits are not finite.
         """
-        encoded = [tuple(self.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+        encoded = [self._prompt(prompt) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
         texts = [""] * len(prompts)
         rows = [encoded[index] for index in order]
@@ -106,7 +108,7 @@ class CausalLM:
     def _encode(self, prompt: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         key = (prompt, continuation)
         if key not in self._encoded:
-            context = tuple(self.tokenizer(prompt)["input_ids"])
+            context = self._prompt(prompt)
             whole = tuple(self.tokenizer(prompt + continuation)["input_ids"])
             # Where the tokens of the joint text do not begin with the prompt's, generation could not produce them:
             # the continuation is then encoded by itself.
@@ -116,6 +118,11 @@ class CausalLM:
                 raise ValueError(f"prompt and continuation must have tokens, got {prompt!r} and {continuation!r}")
             self._encoded[key] = (context, tail)
         return self._encoded[key]
+
+    def _prompt(self, prompt: str) -> tuple[int, ...]:
+        if prompt not in self._prompts:
+            self._prompts[prompt] = tuple(self.tokenizer(prompt)["input_ids"])
+        return self._prompts[prompt]
 
     def _continuation(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -172,7 +179,7 @@ class CausalLM:
         suspects = self._stop_suspects(stop)
         batch: dict[str, Any] = _left_padded(rows, self.model.device)
         cache = DynamicCache(config=self.model.config)
-        for _ in range(max_new_tokens):
+        for step in range(max_new_tokens):
             start = time.perf_counter()
             with torch.inference_mode():
                 out = self.model(**batch, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -180,7 +187,7 @@ class CausalLM:
                 finite = bool(torch.isfinite(logits).all())
                 chosen = logits.argmax(dim=-1)
             self.monitor.forward_seconds += time.perf_counter() - start
-            self.monitor.n_tokens += batch["input_ids"].numel()
+            self.monitor.n_tokens += sum(len(row) for row in rows) if step == 0 else len(active)
             if not finite:
                 raise InvalidModelError("the model's logits hold NaN or infinity")
             tokens = chosen.tolist()
@@ -191,8 +198,9 @@ class CausalLM:
                 ended = token in ends or (flagged[position] and self._has_stop(done[row], stop))
                 if not ended:
                     kept.append(position)
-            self.monitor.predicted.update(tokens)
-            self.monitor.n_positions += len(tokens)
+            if step > 0:  # as in likelihoods: the first token after a prompt tells nothing
+                self.monitor.predicted.update(tokens)
+                self.monitor.n_positions += len(tokens)
             if not kept:
                 break
             if len(kept) < len(active):

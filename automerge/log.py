@@ -7,18 +7,22 @@ again with the logged evaluations as answers.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from automerge.recipe import Recipe
 from automerge.records import Evaluation, Phase, Scores, Slice, Split, Status
+
+LOG = "run.db"
+"""Name of the log in its run folder."""
 
 VERSION = 1
 """Version of the schema, kept in SQLite's user_version."""
@@ -69,16 +73,21 @@ class EvaluationRow:
 class RunLog:
     """The log of one run, in the file `path`. Holds the connection; use it as a context manager or close it.
 
-    Raises ValueError if the file is not a log of this version.
+    One process may write at a time. Raises ValueError if another does, or if the file is not a log of this version.
     """
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = Path(path)
         if read_only and not self.path.is_file():
             raise FileNotFoundError(f"no log at {self.path}; a run folder holds one named run.db")
-        target = f"file:{self.path}?mode=ro" if read_only else str(self.path)
+        self._lock = None if read_only else _lock(self.path)
+        target = f"{self.path.resolve().as_uri()}?mode=ro" if read_only else str(self.path)
         self._connection = sqlite3.connect(target, uri=read_only, isolation_level=None)
-        self._prepare(read_only=read_only)
+        try:
+            self._prepare(read_only=read_only)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> RunLog:
         return self
@@ -89,6 +98,8 @@ class RunLog:
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
+        if self._lock is not None:
+            self._lock.close()
 
     # Settings
 
@@ -97,7 +108,7 @@ class RunLog:
         with _Transaction(self._connection) as cursor:
             cursor.executemany(
                 "INSERT OR REPLACE INTO settings VALUES (?, ?)",
-                [(key, json.dumps(value, sort_keys=True)) for key, value in settings.items()],
+                [(key, json.dumps(value)) for key, value in settings.items()],
             )
 
     def settings(self) -> dict[str, Any]:
@@ -231,6 +242,17 @@ class RunLog:
             raise ValueError(f"{self.path} has log version {version}, this automerge reads version {VERSION}")
         if not read_only:
             self._connection.execute("PRAGMA synchronous = FULL")
+
+
+def _lock(path: Path) -> IO[str]:
+    """An open file that keeps other writers away until it is closed or the process ends."""
+    file = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as fault:
+        file.close()
+        raise ValueError(f"another process is writing to {path}; wait for it or end it") from fault
+    return file
 
 
 class _Transaction:

@@ -7,7 +7,9 @@ live model and an exported checkpoint hold the same numbers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ from automerge import methods
 from automerge.alignment import Alignment, align
 from automerge.protocols import Method, Source
 from automerge.recipe import BASE, Fusion, Recipe
+
+SAMPLED = 4096
+"""Values per tensor that enter a fingerprint."""
 
 
 class ResidentSources:
@@ -47,6 +52,15 @@ class ResidentSources:
         resident = [tensor for group in self._tensors.values() for tensor in group.values()]
         prepared = [tensor for tensor in self._prepared.values() if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in resident + prepared)
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """By source the first 16 hex digits of a SHA-256 over a sample of all its tensors.
+
+        At most SAMPLED values of a tensor, evenly spread: any training changes nearly all, and 70 B parameters would
+        take minutes to hash whole.
+        """
+        return {source: _fingerprint(group) for source, group in self._tensors.items()}
 
     def n_parameters(self, recipe: Recipe) -> int:
         """Number of parameters of the model that the recipe describes."""
@@ -125,3 +139,13 @@ class ResidentSources:
     def tensors(self, source: str) -> Mapping[str, Tensor]:
         """The resident tensors of one source by name. Raises KeyError for an unknown source."""
         return self._tensors[source]
+
+
+def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        values = tensors[name].flatten()
+        sample = values[:: max(1, len(values) // SAMPLED)][:SAMPLED]
+        digest.update(name.encode())
+        digest.update(sample.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -160,6 +160,10 @@ class Task(Protocol):
     def chance(self) -> float:
         """Expected score of guessing."""
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all items as the model sees them, by which a log knows its data."""
+
     def size(self, split: Split) -> int:
         """Number of items of that split."""
 

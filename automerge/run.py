@@ -11,45 +11,26 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from automerge.alignment import align, differences
-from automerge.components import build, faults
+from automerge.components import build
 from automerge.evaluate import Evaluator, Orders
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.merge import ResidentSources
-from automerge.model import DType, ResidentModel, load_causal_lm
+from automerge.model import ResidentModel, load_causal_lm
+from automerge.preflight import config_faults, settings_faults, tokenizer_faults
 from automerge.protocols import Optimizer, Runner, Space, Task
 from automerge.recipe import BASE
 from automerge.records import Objective
 from automerge.search import Budget, Progress, Search
 from automerge.sources.checkpoint import CheckpointSource
 
-SECTIONS = {
-    "seed": (),
-    "source": ("base", "models", "revisions"),
-    "task": (),
-    "space": (),
-    "optimizer": (),
-    "runner": (),
-    "fidelity": ("min", "max", "eta"),
-    "budget": ("trials", "items", "minutes"),
-    "costs": (),
-    "model": ("device", "dtype", "batch_tokens", "threads", "trust_remote_code"),
-    "report": ("verify", "recommend", "test_items", "baseline"),
-}
-"""The keys of the settings, and those below them where they are fixed."""
-
-COSTS = ("layers", "parameters")
-"""Costs that can be objectives."""
-
 RECORDED = ("torch", "transformers", "datasets", "pymoo", "lightgbm", "numpy")
 """Packages whose versions go into the log beside automerge's own."""
-
-LOG = "run.db"
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,7 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
 
     Raises ValueError with the list of all faults if something is wrong.
     """
-    found = _settings_faults(settings)
+    found = settings_faults(settings)
     if found:
         raise ValueError(_listed("the settings", found))
     tasks, task_faults = _tasks(settings)
@@ -111,14 +92,20 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
     Raises ValueError if the log belongs to other settings.
     """
     stored = log.settings()
+    identity = {
+        "sources": parts.sources.fingerprints,
+        "tasks": {name: task.fingerprint for name, task in parts.tasks.items()},
+    }
     if "config" in stored:
-        changed = list(_differences(stored["config"], _relevant(settings)))
+        changed = list(_differences(_relevant(stored["config"]), _relevant(settings)))
+        changed += [f"{change} (its content has changed)" for change in _differences(stored["identity"], identity)]
         if changed:
             raise ValueError(_listed(f"{log.path} was started with other settings, so it", changed, "be resumed"))
     else:
         log.write_settings(
             {
-                "config": _relevant(settings),
+                "config": _absolute_sources(settings),
+                "identity": identity,
                 "seed": int(settings["seed"]),
                 "objectives": [asdict(objective) for objective in parts.objectives],
                 "layout": {"sources": list(parts.sources.names), "n_layers": parts.sources.alignment.n_layers},
@@ -154,52 +141,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _settings_faults(settings: Mapping[str, Any]) -> list[str]:
-    found = [f"unknown key `{key}`; there are {', '.join(SECTIONS)}" for key in settings if key not in SECTIONS]
-    found += [f"missing key `{key}`" for key in SECTIONS if key not in settings]
-    for section, keys in SECTIONS.items():
-        value = settings.get(section)
-        if keys and isinstance(value, Mapping):
-            found += [
-                f"{section}: unknown key `{key}`; there are {', '.join(keys)}" for key in value if key not in keys
-            ]
-        elif keys and section in settings:
-            found.append(f"{section}: expected the keys {', '.join(keys)}, got {value!r}")
-    source = settings.get("source")
-    if isinstance(source, Mapping) and not (source.get("base") and source.get("models")):
-        found.append("source: name a `base` and at least one of `models`, or choose an experiment: experiment=demo")
-    elif isinstance(source, Mapping) and BASE in source["models"]:
-        found.append(f"source.models: the name `{BASE}` is taken by the base model; choose another")
-    tasks = settings.get("task")
-    if not isinstance(tasks, Mapping) or not tasks:
-        found.append("task: name at least one task, such as task=[zoo_sort,zoo_reverse]")
-    else:
-        for name, spec in tasks.items():
-            found += faults(f"task.{name}", spec, name=name)
-    found += faults("space", settings.get("space"), sources=None, n_layers=None)
-    found += faults("optimizer", settings.get("optimizer"), space=None, objectives=None, ladder=None, seed=None)
-    found += faults("runner", settings.get("runner"), evaluate=None)
-    if isinstance(settings.get("model"), Mapping):
-        found += _model_faults(settings["model"])
-    unknown = [cost for cost in settings.get("costs") or () if cost not in COSTS]
-    return found + [f"costs: unknown cost {cost!r}; there are {', '.join(COSTS)}" for cost in unknown]
-
-
-def _model_faults(options: Mapping[str, Any]) -> list[str]:
-    found = []
-    if options.get("dtype") not in get_args(DType):
-        found.append(f"model.dtype: expected one of {', '.join(get_args(DType))}, got {options.get('dtype')!r}")
-    device = str(options.get("device"))
-    if device != "auto":
-        try:
-            # Whether the device exists shows only when something is put there.
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as fault:
-            reason = str(fault).splitlines()[0]
-            found.append(f"model.device: {device!r} cannot be used here ({reason}); `auto` takes what there is")
-    return found
-
-
 def _resident(options: Mapping[str, Any], sources: list[CheckpointSource]) -> ResidentModel:
     """The live model with all sources in memory."""
     if options["threads"]:
@@ -218,7 +159,7 @@ def _tasks(settings: Mapping[str, Any]) -> tuple[dict[str, Task], list[str]]:
         try:
             tasks[name] = build(spec, name=name)
             found += [f"task {name!r}: {fault}" for fault in tasks[name].check()]
-        except (ValueError, OSError) as fault:
+        except (ValueError, TypeError, OSError) as fault:
             found.append(f"task {name!r}: {fault}")
     return tasks, found
 
@@ -234,32 +175,10 @@ def _sources(settings: Mapping[str, Any]) -> tuple[list[CheckpointSource], list[
             found.append(f"source {name!r}: {fault}")
     if not found:
         found = differences(sources)
-        found += _tokenizer_faults(sources, trust_remote_code=bool(settings["model"]["trust_remote_code"]))
+        trusting = bool(settings["model"]["trust_remote_code"])
+        found += config_faults(sources, trust_remote_code=trusting)
+        found += tokenizer_faults(sources, trust_remote_code=trusting)
     return sources, found
-
-
-def _tokenizer_faults(sources: list[CheckpointSource], *, trust_remote_code: bool) -> list[str]:
-    """A message for every source whose vocabulary is not the base's, and if the base has no tokenizer."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 (slow to import)
-
-    vocabularies: dict[str, dict[str, int]] = {}
-    for source in sources:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-            vocabularies[source.name] = tokenizer.get_vocab()
-        except (ValueError, OSError) as fault:
-            if source.name == BASE:
-                return [f"the base {source.folder} has no tokenizer that loads: {fault}"]
-    base = vocabularies[BASE]
-    found = []
-    for name, vocabulary in vocabularies.items():
-        if vocabulary != base:
-            unequal = sorted({*vocabulary.items()} ^ {*base.items()})
-            found.append(
-                f"source {name!r}: its vocabulary differs from the base's in {len(unequal)} entries, such as "
-                f"{unequal[:3]}; tokens would change their meaning, so use fine-tunes with the base's tokenizer"
-            )
-    return found
 
 
 def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
@@ -270,13 +189,19 @@ def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
 
 
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without the few that may change when a run is resumed."""
-    kept = {key: value for key, value in settings.items() if key != "report"}
+    """The settings without the two that may change when a run is resumed."""
+    return {
+        **_absolute_sources(settings),
+        "report": {key: value for key, value in settings["report"].items() if key != "baseline"},
+        "model": {key: value for key, value in settings["model"].items() if key != "threads"},
+    }
+
+
+def _absolute_sources(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with absolute folders, so that a run can be resumed and exported from anywhere."""
     source = settings["source"]
-    # Absolute, so that a model can be exported from anywhere.
     models = {name: _absolute(path) for name, path in source["models"].items()}
-    kept["source"] = {**source, "base": _absolute(source["base"]), "models": models}
-    return {**kept, "model": {key: value for key, value in settings["model"].items() if key != "threads"}}
+    return {**settings, "source": {**source, "base": _absolute(source["base"]), "models": models}}
 
 
 def _absolute(path: str) -> str:

@@ -193,8 +193,9 @@ class Search:
         self._log.write_settings({"recommended": [trial.id for trial in found]})
 
     def _test(self) -> Iterator[Progress]:
-        for name, task in self._tasks.items():
-            order = np.arange(task.size("test"))[: self._test_items]
+        for number, (name, task) in enumerate(self._tasks.items()):
+            # Whatever the seed of the search, the same test items: runs are compared on them.
+            order = shuffled(task.size("test"), (number, 2), self._test_items)
             self._log.write_order(name, "test", order)
             self._orders[name, "test"] = order
         full = max(len(self._orders[name, "test"]) for name in self._tasks)

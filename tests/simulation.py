@@ -30,6 +30,10 @@ class SizedTask:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    @property
+    def fingerprint(self) -> str:
+        return self.name
+
     def size(self, split: Split) -> int:
         return N_ITEMS
 

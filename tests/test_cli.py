@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from automerge import cli, components, run, zoo
+from automerge import cli, components, preflight, zoo
 from tests import toy
 
 CONF = cli.config_folder()
@@ -44,7 +44,7 @@ def test_every_configuration_file_composes_and_fits_what_it_configures(path: Pat
     choice = f"+{group}={name}" if group == "experiment" else f"{group}={name}"
     overrides = [choice] if group == "experiment" else ["experiment=demo", choice]
     settings = compose_settings(*[override.lstrip("+") for override in overrides])
-    assert run._settings_faults(settings) == []
+    assert preflight.settings_faults(settings) == []
 
 
 def test_every_configuration_file_opens_with_a_command() -> None:
@@ -66,6 +66,19 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path) -> None:
     assert "choose an experiment" in text or "name at least one task" in text
     assert "is no run folder" in automerge("search", "--resume", "nowhere", cwd=tmp_path, code=2)
     assert "no log at" in automerge("report", "nowhere", cwd=tmp_path, code=2)
+
+
+def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    short = ("experiment=smoke", "task=zoo_recall", "budget.trials=2", "fidelity.max=30", "report.test_items=30")
+    automerge("search", *short, "hydra.run.dir=run", cwd=tmp_path)
+    before = (tmp_path / "run" / "pareto.csv").read_text()
+    automerge("search", "--resume", "../run", cwd=tmp_path / "elsewhere")
+    assert (tmp_path / "run" / "pareto.csv").read_text() == before
+    automerge("export", "../run", "--trial", "3", "--to", "model", cwd=tmp_path / "elsewhere")
+    said = automerge("search", *short, "seed=5", "hydra.run.dir=run", cwd=tmp_path, code=2)
+    assert "seed: 0 in the log, 5 now" in said.replace("\n", " ")
+    automerge("search", "--resume", "run", cwd=tmp_path)
 
 
 def test_targets_outside_automerge_are_never_imported() -> None:
@@ -108,7 +121,7 @@ def test_an_experiment_of_ones_own_runs_resumes_exports_and_sweeps(tmp_path: Pat
     search = ("search", "--config-dir", str(tmp_path / "conf"), "experiment=mine")
     said = automerge("check", *search[1:], cwd=tmp_path)
     assert "all is well: 2 sources beside the base, 3 layers" in said.replace("\n", " ")
-    assert not (tmp_path / "runs").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"conf", "search.jsonl", "test.jsonl"}
 
     said = automerge(*search, "hydra.run.dir=one", cwd=tmp_path)
     assert "search: 100%" in said

@@ -24,6 +24,11 @@ def test_what_names_no_target_is_told(spec: object) -> None:
     assert "expected a mapping with `_target_`" in fault
 
 
+def test_what_a_module_only_imports_is_no_part_of_it() -> None:
+    (fault,) = components.faults("x", {"_target_": "automerge.components.import_module", "name": "os"})
+    assert "is no part of automerge" in fault
+
+
 @pytest.mark.parametrize("path", ["automerge.nothing.Budget", "automerge.search.Nothing"])
 def test_targets_that_do_not_exist_are_told(path: str) -> None:
     (fault,) = components.faults("budget", {"_target_": path})

@@ -84,6 +84,18 @@ def test_running_out_of_memory_is_a_failure_with_a_remedy(
     assert "lower model.batch_tokens" in answer.reason
 
 
+def test_what_a_kernel_cannot_compute_is_a_failure_with_its_message(
+    evaluator: Evaluator, resident: ResidentModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr(resident.lm, "likelihoods", broken)
+    answer = evaluator(Query(LEFT, (Slice("copy", "search", 0, 10),)))
+    assert (answer.status, answer.scores) == ("failed", ())
+    assert "RuntimeError: device-side assert triggered" in answer.reason
+
+
 def test_unknown_tasks_and_items_are_mistakes_of_the_caller(evaluator: Evaluator) -> None:
     with pytest.raises(ValueError, match="unknown task or split 'other'/'search'; there are"):
         evaluator(Query(LEFT, (Slice("other", "search", 0, 1),)))

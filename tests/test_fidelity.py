@@ -10,10 +10,15 @@ X = np.zeros(2)
 
 
 @pytest.mark.parametrize(
-    ("minimum", "maximum", "rungs"), [(100, 900, (100, 300, 900)), (100, 1000, (111, 333, 1000)), (50, 50, (50,))]
+    ("minimum", "maximum", "rungs"),
+    [(100, 900, (100, 300, 900)), (100, 1000, (111, 333, 1000)), (50, 50, (50,)), (1, 5, (1, 5))],
 )
 def test_rungs_go_down_from_the_maximum_by_eta(minimum: int, maximum: int, rungs: tuple[int, ...]) -> None:
     assert Ladder(minimum=minimum, maximum=maximum).rungs == rungs
+
+
+def test_a_small_factor_ends_too() -> None:
+    assert Ladder(minimum=1, maximum=2, eta=1.2).rungs == (1, 2)
 
 
 def test_the_best_third_is_promoted_and_no_more() -> None:

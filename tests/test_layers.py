@@ -15,14 +15,15 @@ ROOT = Path(automerge.__file__).parent
 LAYERS = [
     {"recipe", "records"},
     {"protocols"},
-    {"alignment", "subsets", "pareto", "log", "variation", "items", "components"},
+    {"alignment", "subsets", "pareto", "log", "variation", "items", "components", "signs"},
     {"fidelity", "history"},
     {"sources", "methods", "spaces", "tasks", "optimizers", "runners"},
     {"language_model", "merge"},
     {"model"},
     {"export", "evaluate"},
     {"search", "report", "benchmark"},
-    {"run", "progress", "zoo"},
+    {"preflight", "zoo"},
+    {"run", "progress"},
     {"cli"},
 ]
 FAMILIES = {"sources", "methods", "spaces", "tasks", "optimizers", "runners"}

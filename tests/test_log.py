@@ -63,6 +63,20 @@ def test_the_order_of_items_is_fixed_once(tmp_path: Path) -> None:
             log.write_order("a", "search", np.array([0, 1, 2]))
 
 
+def test_only_one_process_writes_at_a_time(tmp_path: Path) -> None:
+    with RunLog(tmp_path / "run.db"), pytest.raises(ValueError, match="another process is writing"):
+        RunLog(tmp_path / "run.db")
+    RunLog(tmp_path / "run.db").close()
+
+
+def test_any_folder_name_can_be_read(tmp_path: Path) -> None:
+    folder = tmp_path / "a#b?c%41 d"
+    folder.mkdir()
+    RunLog(folder / "run.db").close()
+    with RunLog(folder / "run.db", read_only=True) as log:
+        assert log.trials() == []
+
+
 def test_write_ahead_and_full_synchronisation_are_on(tmp_path: Path) -> None:
     with RunLog(tmp_path / "run.db"):
         pass

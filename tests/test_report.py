@@ -384,13 +384,17 @@ def test_baseline_front_is_marked_and_compared_on_common_items(tmp_path: Path) -
 
 
 def test_baseline_with_other_objectives_is_refused(tmp_path: Path) -> None:
-    Run(tmp_path / "other", tasks=("calc", "recall")).references()
+    other = Run(tmp_path / "other", tasks=("calc", "recall"))
+    other.references()
+    other.log.close()
     with pytest.raises(ValueError, match="run it with these"):
         two_objectives(tmp_path / "run").report(baseline=tmp_path / "other")
 
 
 def test_untested_baseline_is_refused(tmp_path: Path) -> None:
-    Run(tmp_path / "other").references()
+    other = Run(tmp_path / "other")
+    other.references()
+    other.log.close()
     with pytest.raises(ValueError, match="resume it first"):
         two_objectives(tmp_path / "run").report(baseline=tmp_path / "other")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from automerge import run
 from automerge.benchmark.fit import MINIMUM, export_benchmark
 from automerge.export import export_run
 from automerge.history import History
-from automerge.log import RunLog
+from automerge.log import LOG, RunLog
 from automerge.report import write_report
 from tests import toy
 
 
 def make_settings(folder: Path, family: dict[str, Path], **changes: Any) -> dict[str, Any]:
-    """Settings as `conf/config.yaml` has them, for a toy family and two toy tasks on files of three formats."""
+    """Settings as `conf/config.yaml` has them, for a toy family and two toy tasks."""
     search = toy.write_jsonl(folder / "search.jsonl", toy.copy_rows(60, 0))
     test = toy.write_jsonl(folder / "test.jsonl", toy.copy_rows(40, 1))
     data = {"search": {"path": str(search)}, "test": {"path": str(test)}, "prompt": "{{ prompt }}"}
@@ -57,7 +58,7 @@ def search(settings: dict[str, Any], folder: Path) -> History:
     """The history of a whole run in this folder."""
     folder.mkdir(exist_ok=True)
     parts = run.assemble(settings)
-    with RunLog(folder / run.LOG) as log:
+    with RunLog(folder / LOG) as log:
         for _ in run.search(settings, parts, log):
             pass
         return History.of(log)
@@ -82,7 +83,7 @@ def test_a_run_on_foreign_models_leaves_log_report_and_benchmark(finished: tuple
     assert set(quality) == {"choose", "last"}
     assert quality["choose"]["n_trials"] >= MINIMUM
     assert np.isfinite(quality["choose"]["kendall_tau"])
-    with RunLog(folder / run.LOG, read_only=True) as log:
+    with RunLog(folder / LOG, read_only=True) as log:
         assert log.settings()["versions"]["torch"] == torch.__version__
 
 
@@ -147,7 +148,7 @@ def test_a_run_goes_on_in_its_folder_and_refuses_other_settings(
     folder, _ = finished
     settings = make_settings(folder.parent, qwen2)
     parts = run.assemble(settings)
-    with RunLog(folder / run.LOG) as log:
+    with RunLog(folder / LOG) as log:
         assert all(step.resumed for step in run.search(settings, parts, log))
         settings["budget"] = {"trials": 99, "items": None, "minutes": None}
         with pytest.raises(ValueError, match=r"budget\.trials: 35 in the log, 99 now"):
@@ -167,7 +168,9 @@ def test_costs_and_a_single_task_are_searched_by_the_same_code(llama: dict[str, 
 
 def test_all_faults_of_the_settings_are_listed_together(llama: dict[str, Path], tmp_path: Path) -> None:
     settings = make_settings(tmp_path, llama, surprise=1, costs=["carbon"])
-    settings["fidelity"]["minimum"] = 3
+    settings["fidelity"] |= {"minimum": 3, "eta": None}
+    settings["report"]["baseline"] = str(tmp_path / "nowhere")
+    settings["task"]["last"]["search"] = {"pth": "x"}
     settings["task"]["choose"]["promt"] = "x"
     settings["optimizer"]["_target_"] = "os.system"
     settings["space"]["_target_"] = "automerge.spaces.lfs.Missing"
@@ -178,6 +181,8 @@ def test_all_faults_of_the_settings_are_listed_together(llama: dict[str, Path], 
     for part in (
         "unknown key `surprise`",
         "missing key `budget`",
+        "fidelity.eta: expected a number, got None",
+        "is no run folder of automerge: it has no run.db",
         "fidelity: unknown key `minimum`; there are min, max, eta",
         "task.choose: unknown options promt",
         "optimizer: `_target_` must lie inside automerge, got 'os.system'",
@@ -213,6 +218,34 @@ def test_sources_of_another_vocabulary_or_shape_are_refused(
     settings = make_settings(tmp_path, {**llama, "right": other})
     with pytest.raises(ValueError, match="source 'right': its vocabulary differs from the base's in 1 entries"):
         run.assemble(settings)
+
+
+def test_sources_trained_for_another_configuration_are_refused(llama: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(llama["right"], other)
+    config = json.loads((other / "config.json").read_text())
+    config["rms_norm_eps"] = 0.1
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"'right' was trained with another configuration .* rms_norm_eps 0\.1"):
+        run.assemble(make_settings(tmp_path, {**llama, "right": other}))
+
+
+def test_changed_weights_and_data_are_noticed_by_resume_and_export(llama: dict[str, Path], tmp_path: Path) -> None:
+    family = {name: tmp_path / name for name in llama}
+    for name, folder in llama.items():
+        shutil.copytree(folder, family[name])
+    settings = make_settings(tmp_path, family, budget={"trials": 3, "items": None, "minutes": None})
+    history = search(settings, tmp_path / "run")
+    assert history.recommended
+    toy.write_jsonl(tmp_path / "test.jsonl", toy.copy_rows(40, 7))
+    with RunLog(tmp_path / "run" / LOG) as log, pytest.raises(ValueError, match=r"tasks\.choose.*content has changed"):
+        next(run.search(settings, run.assemble(settings), log))
+    toy.write_jsonl(tmp_path / "test.jsonl", toy.copy_rows(40, 1))
+    toy.make_model(family["left"], seed=99)
+    with RunLog(tmp_path / "run" / LOG) as log, pytest.raises(ValueError, match=r"sources\.left.*content has changed"):
+        next(run.search(settings, run.assemble(settings), log))
+    with pytest.raises(ValueError, match="the weights of left are not those that were searched"):
+        export_run(tmp_path / "run", tmp_path / "model", point=1)
 
 
 def test_no_experiment_is_explained(llama: dict[str, Path], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from scipy.stats import kendalltau
 
 from automerge.components import build
 from automerge.history import History
-from automerge.log import RunLog
+from automerge.log import LOG, RunLog
 from automerge.protocols import Space
 
 N_BAGS = 10
@@ -54,9 +54,12 @@ def export_benchmark(run: Path, to: Path) -> dict[str, dict[str, float]]:
 
     The quality has `n_trials`, `r2`, `kendall_tau` and `r2_ceiling`, the share of the variance that is not noise of
     measurement if every trial had items of its own; they are common to all, so R2 may exceed it. All are NaN, and no
-    model is written, for fewer trials than MINIMUM. An existing folder is replaced.
+    model is written, for fewer trials than MINIMUM. An older benchmark in its place is replaced;
+    raises FileExistsError for any other folder.
     """
-    with RunLog(run / "run.db", read_only=True) as log:
+    if to.exists() and not (to / "metadata.json").is_file():
+        raise FileExistsError(f"{to} exists and is no surrogate benchmark; name a new folder")
+    with RunLog(run / LOG, read_only=True) as log:
         history = History.of(log)
         settings = log.settings()
     table, features = _table(history, settings)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from automerge.protocols import Parameter
+from automerge.signs import elect_and_sum
 
 LEVELS = 256
 """Random numbers are kept as one byte each, so a density acts in steps of 1/256."""
@@ -54,11 +55,7 @@ class DareTies:
             difference = (tensor.float() - origin).mul_(weight * LEVELS / level)
             # One less, since 256 does not fit the byte that it is compared with.
             kept.append(torch.where(numbers <= level - 1, difference, 0.0))
-        elected = torch.sign(torch.stack(kept).sum(dim=0))
-        merged = origin.clone()
-        for difference in kept:
-            merged.add_(torch.where(torch.sign(difference) == elected, difference, 0.0))
-        return merged
+        return elect_and_sum(origin, kept)
 
 
 METHOD = DareTies()

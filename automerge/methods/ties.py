@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from automerge.protocols import Parameter
+from automerge.signs import elect_and_sum
 
 N_QUANTILES = 4097
 """Points of the table of magnitudes; tensors with fewer values are tabled whole, so their thresholds are exact."""
@@ -56,12 +57,7 @@ class Ties:
             difference = tensor.float() - origin
             difference[difference.abs() < threshold(table, density)] = 0.0
             kept.append(difference.mul_(weights[k]))
-        total = torch.stack(kept).sum(dim=0)
-        elected = torch.sign(total)
-        merged = origin.clone()
-        for difference in kept:
-            merged.add_(torch.where(torch.sign(difference) == elected, difference, 0.0))
-        return merged
+        return elect_and_sum(origin, kept)
 
 
 def threshold(table: Tensor, density: float) -> Tensor:

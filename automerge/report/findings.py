@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from automerge.history import History
-from automerge.log import EvaluationRow, RunLog
+from automerge.log import LOG, EvaluationRow, RunLog
 from automerge.records import REFERENCE, Split
 from automerge.report.points import Point, shown
 from automerge.report.volumes import Volume, Volumes, volumes
@@ -111,7 +111,7 @@ def find(run: Path, *, baseline: Path | None = None) -> Findings:
 
 
 def _read(run: Path) -> tuple[History, dict[str, Any]]:
-    with RunLog(run / "run.db", read_only=True) as log:
+    with RunLog(run / LOG, read_only=True) as log:
         return History.of(log), log.settings()
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -15,6 +14,10 @@ from torch import Tensor
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+
+
+FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja", "*.py"]
+"""What is fetched from the hub; code runs only under `trust_remote_code`."""
 
 
 class CheckpointSource:
@@ -27,15 +30,6 @@ class CheckpointSource:
         self.name = name
         self.folder = resolve(path, revision=revision)
         self._files = _tensor_files(self.folder)
-
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        """The model's config.json as a dictionary. Raises FileNotFoundError if it is missing."""
-        path = self.folder / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"source {self.name!r}: no config.json in {self.folder}; is this a model folder?")
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -66,9 +60,7 @@ def resolve(path: str, *, revision: str | None = None) -> Path:
     if local.is_absolute() or path.startswith((".", "~")):
         raise FileNotFoundError(f"no model folder at {local}; give an existing folder or a hub id such as org/name")
     try:
-        snapshot = snapshot_download(
-            path, revision=revision, allow_patterns=["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt"]
-        )
+        snapshot = snapshot_download(path, revision=revision, allow_patterns=FILES, ignore_patterns=["consolidated*"])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise FileNotFoundError(
             f"{path!r} is no local folder, and the hub did not give it ({type(fault).__name__}: {fault}); "

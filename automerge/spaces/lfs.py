@@ -99,10 +99,10 @@ class LayerwiseFusion:
     def repair(self, X: Genotypes) -> Genotypes:
         """The canonical genotypes of the same models, shape (n, n_genes); does not change its argument."""
         X = np.clip(np.array(X, dtype=np.float64, ndmin=2), self._lower, self._upper)
-        X[:, self._is_code] = np.round(X[:, self._is_code])
+        X = np.where(self._is_code, np.round(X), np.round(X, DECIMALS)) + 0.0  # + 0.0 makes -0.0, of other bytes, 0.0
         for slot in self._slots:
             self._repair_slot(X, slot)
-        return np.round(X, DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0, whose bytes differ
+        return X
 
     def decode(self, x: NDArray[np.float64]) -> Recipe:
         """The recipe of one canonical genotype of shape (n_genes,)."""
@@ -142,17 +142,19 @@ class LayerwiseFusion:
         return np.concatenate(columns, axis=1)
 
     def references(self) -> Mapping[str, Reference]:
-        """`base`, every source, and the uniform merges `METHOD` or `METHOD STRENGTH`, by name."""
+        """`base`, every source, and the uniform merges `METHOD` or `METHOD STRENGTH`, by name.
+
+        Without a method that starts from the base, the base is no model of this space and has no reference.
+        """
         n = len(self.sources)
         found: dict[str, Reference] = {}
         vector = next((method for method in self.methods if method not in RATIO), None)
         if vector is not None:
-            found[BASE] = self._tied(vector, np.zeros(n), "source")
-        identity = "linear" if "linear" in self._codes else vector
+            found[BASE] = self._tied(vector, np.zeros(n), kind="source")
         for k, source in enumerate(self.sources):
-            if identity is not None:
-                found[source] = self._tied(identity, np.eye(n)[k], "source")
-        if "linear" in self._codes:
+            # Any method gives a source back if nothing else is read and nothing is dropped.
+            found[source] = self._tied(self.methods[0], np.eye(n)[k], density=1.0, kind="source")
+        if "linear" in self._codes and n > 1:
             found["linear"] = self._tied("linear", np.full(n, 1 / n))
         if "slerp" in self._codes and n == 2:
             found["slerp"] = self._tied("slerp", np.full(n, 0.5))
@@ -197,7 +199,13 @@ class LayerwiseFusion:
 
     def _refuse_faults(self) -> None:
         known = methods_folder.names()
+        known = tuple(name for name in known if name != "passthrough")
         faults = [f"unknown method {method!r}, known are {known}" for method in self.methods if method not in known]
+        if self.max_weight < 1 or any(not 0 < strength <= self.max_weight for strength in self.strengths):
+            faults.append(
+                "max_weight must be >= 1, so that every source is a model of the space, and strengths must lie in "
+                f"(0, max_weight], got max_weight {self.max_weight} and strengths {list(self.strengths)}"
+            )
         if not self.sources or not self.methods:
             faults.append("a space needs at least one source besides the base, and one method")
         if self.granularity < 1 or self.n_layers < 1:
@@ -241,33 +249,31 @@ class LayerwiseFusion:
 
     def _repair_slot(self, X: Genotypes, slot: _Slot) -> None:
         weights = X[:, slot.weights]
-        if "slerp" in self._codes:
-            rows = self._uses(X, slot, ("slerp",))
-            # Slerp joins two sources: those of the largest weights.
-            order = np.argsort(-weights, axis=1, kind="stable")
-            dropped = np.zeros_like(weights, dtype=bool)
-            np.put_along_axis(dropped, order[:, 2:], values=True, axis=1)
-            weights[dropped & rows[:, None]] = 0.0
-        rows = self._uses(X, slot, RATIO)
+        ratio = self._uses(X, slot, RATIO)
+        weights[ratio & (weights.sum(axis=1) == 0)] = round(1 / len(self.sources), DECIMALS)
+        # Slerp joins two sources: those of the largest weights.
+        dropped = np.zeros_like(weights, dtype=bool)
+        order = np.argsort(-weights, axis=1, kind="stable")
+        np.put_along_axis(dropped, order[:, 2:], values=True, axis=1)
+        weights[dropped & self._uses(X, slot, ("slerp",))[:, None]] = 0.0
+        # Weights that add up to 1 but for rounding stay as they are, so that repairing twice changes nothing.
         total = weights.sum(axis=1)
-        empty = rows & (total < 10.0**-DECIMALS)
-        weights[empty] = 1 / len(self.sources)
-        # Rows that already add up to 1 but for rounding stay as they are, so that repairing twice changes nothing.
-        off = rows & ~empty & (np.abs(total - 1) > len(self.sources) * 10.0**-DECIMALS)
-        weights[off] /= total[off, None]
-        X[:, slot.weights] = np.round(weights, DECIMALS)
-        single = rows & ((X[:, slot.weights] > 0).sum(axis=1) == 1)
-        # A task vector added in full gives its source back.
-        total = X[:, slot.weights].sum(axis=1)
-        whole = self._uses(X, slot, ("task_arithmetic",)) & (X[:, slot.weights].max(axis=1) == 1) & (total == 1)
-        if "linear" in self._codes:
-            X[single | whole, slot.method] = self._codes["linear"]
-        untouched = ~rows & (X[:, slot.weights].max(axis=1) == 0)
-        vector = next((method for method in self.methods if method not in RATIO), None)
-        if vector is not None:
-            X[untouched, slot.method] = self._codes[vector]
+        off = ratio & (np.abs(total - 1) > 0.51 * len(self.sources) * 10.0**-DECIMALS)
+        weights[off] = np.round(weights[off] / total[off, None], DECIMALS)
+        # One source alone, by ratio or as its whole task vector, is that source whatever the method says.
+        alone = (weights > 0).sum(axis=1) == 1
+        whole = alone & (weights.max(axis=1) == 1) & (~self._uses(X, slot, SPARSE) | self._is_dense(X, slot))
+        source = (alone & ratio) | whole
+        weights[source] = weights[source] > 0
+        X[source, slot.method] = 0.0
+        base = ~ratio & (weights.max(axis=1) == 0)
+        X[base, slot.method] = next((code for name, code in self._codes.items() if name not in RATIO), 0.0)
         if slot.density is not None:
-            X[~self._uses(X, slot, SPARSE) | untouched, slot.density] = DENSITY
+            X[source, slot.density] = 1.0
+            X[~self._uses(X, slot, SPARSE) | base, slot.density] = DENSITY
+
+    def _is_dense(self, X: Genotypes, slot: _Slot) -> NDArray[np.bool_]:
+        return X[:, slot.density] == 1 if slot.density is not None else np.ones(len(X), dtype=bool)
 
     def _fusion(self, x: NDArray[np.float64], slot: _Slot, layer: int | None) -> Fusion:
         method = self.methods[int(x[slot.method])]
@@ -278,18 +284,26 @@ class LayerwiseFusion:
         )
         if not inputs:
             return Fusion("passthrough", (Input(BASE, layer),))
-        if len(inputs) == 1 and (method in RATIO or (method == "task_arithmetic" and inputs[0].weight == 1)):
+        dense = method not in SPARSE or (slot.density is not None and x[slot.density] == 1)
+        if len(inputs) == 1 and inputs[0].weight == 1 and dense:
             return Fusion("passthrough", (Input(inputs[0].source, layer),))
         parameters = (("density", float(x[slot.density])),) if slot.density is not None and method in SPARSE else ()
         return Fusion(method, inputs, parameters)
 
     def _tied(
-        self, method: str, weights: NDArray[np.float64], kind: Literal["source", "uniform"] = "uniform"
+        self,
+        method: str,
+        weights: NDArray[np.float64],
+        *,
+        density: float = DENSITY,
+        kind: Literal["source", "uniform"] = "uniform",
     ) -> Reference:
         x = np.array([gene.default for gene in self.genes])
         for slot in self._slots:
             x[slot.method] = self._codes[method]
             x[slot.weights] = weights
+            if slot.density is not None:
+                x[slot.density] = density
         return Reference(self.repair(x[None])[0], kind)
 
 

@@ -1,7 +1,9 @@
 """Exact continuation: an item counts if greedy decoding after the prompt yields the answer and then stops.
 
-Scored by one forward pass: greedy decoding yields the reference if and only if every position's argmax, given the
-reference before it, is the reference's token.
+Scored by one forward pass: greedy decoding yields the reference's tokens if and only if every position's argmax, given
+the reference before it, is the reference's token. Tokens are compared, not text: where a tokenizer has several ways to
+write a text (a full stop and a line end as one token or as two), the one that it gives the reference counts. If that is
+too strict, use `generation`, which compares text.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automerge.items import Templates, by_split, overlap
+from automerge.items import Templates, by_split, fingerprint, overlap
 from automerge.protocols import LanguageModel
 from automerge.records import Split
 
@@ -39,6 +41,11 @@ class ExactContinuation:
             split: [(templates.render("prompt", row), templates.render("answer", row) + stop) for row in rows]
             for split, rows in by_split(search, test).items()
         }
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all rendered items."""
+        return fingerprint(self._items)
 
     def size(self, split: Split) -> int:
         """Number of items of that split."""

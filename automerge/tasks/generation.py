@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from automerge.items import Templates, by_split, overlap
+from automerge.items import Templates, by_split, fingerprint, overlap
 from automerge.protocols import LanguageModel
 from automerge.records import Split
 
@@ -40,15 +40,18 @@ class Generation:
         prompt: str,
         answer: str,
         max_new_tokens: int,
-        stop: Sequence[str] = ("\n",),
+        stop: str | Sequence[str] = ("\n",),
         extract: str = r"(?s)(.*)",
         metric: Literal["exact", "numeric"] = "exact",
     ) -> None:
         self.name = name
-        self._stop = tuple(stop)
+        self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
         self._max_new_tokens = max_new_tokens
         self._metric = metric
-        self._pattern = re.compile(extract)
+        try:
+            self._pattern = re.compile(extract)
+        except re.error as fault:
+            raise ValueError(f"task {name!r}: `extract` is no regular expression ({fault}): {extract!r}") from fault
         if self._pattern.groups < 1:
             raise ValueError(f"task {name!r}: `extract` needs a group around the answer, got {extract!r}")
         templates = Templates(prompt=prompt, answer=answer)
@@ -56,6 +59,11 @@ class Generation:
             split: [Problem(templates.render("prompt", row), templates.render("answer", row)) for row in rows]
             for split, rows in by_split(search, test).items()
         }
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all rendered items."""
+        return fingerprint(self._items)
 
     def size(self, split: Split) -> int:
         """Number of items of that split."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from automerge.items import Row, Templates, by_split, overlap
+from automerge.items import Row, Templates, by_split, fingerprint, overlap
 from automerge.protocols import LanguageModel, Likelihood
 from automerge.records import Split
 
@@ -21,7 +22,8 @@ class Question(NamedTuple):
 class MultipleChoice:
     """Questions with listed choices.
 
-    `prompt` is a template over the columns, `choices` the column with the list of texts, `label` the column with the
+    `prompt` is a template over the columns, `choices` the column with the list of texts (in CSV
+    files as JSON), `label` the column with the
     position of the right one (a number, or the text of the choice); `prefix` is put before every choice. Choices are
     compared by log-probability, divided by their number of tokens or characters if `normalize` says so.
     """
@@ -46,13 +48,19 @@ class MultipleChoice:
             for column in (choices, label):
                 if column not in row:
                     raise ValueError(f"task {name!r}: no column {column!r}; the rows have {sorted(row)}")
-            texts = tuple(prefix + str(choice) for choice in row[choices])
-            return Question(templates.render("prompt", row), texts, _position(row[label], row[choices], name))
+            listed = _listed(row[choices], name)
+            texts = tuple(prefix + str(choice) for choice in listed)
+            return Question(templates.render("prompt", row), texts, _position(row[label], listed, name))
 
         self._items: dict[Split, list[Question]] = {
             split: [question(row) for row in rows] for split, rows in by_split(search, test).items()
         }
         self.chance = sum(1 / len(q.choices) for q in self._items["search"]) / len(self._items["search"])
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all rendered items."""
+        return fingerprint(self._items)
 
     def size(self, split: Split) -> int:
         """Number of items of that split."""
@@ -78,6 +86,22 @@ class MultipleChoice:
     def _value(self, answer: Likelihood, choice: str) -> float:
         length = {"none": 1, "tokens": answer.n_tokens, "characters": max(1, len(choice))}[self._normalize]
         return answer.log_probability / length
+
+
+def _listed(choices: Any, name: str) -> Sequence[Any]:
+    """The choices of a row as a list; a cell of a CSV file holds them as JSON."""
+    found = choices
+    if isinstance(choices, str):
+        try:
+            found = json.loads(choices)
+        except json.JSONDecodeError:
+            found = None
+    if not isinstance(found, list):
+        raise ValueError(
+            f'task {name!r}: expected a list of choices, or its JSON in a CSV cell such as ["yes", "no"], '
+            f"got {choices!r}"
+        )
+    return found
 
 
 def _position(label: Any, choices: Sequence[Any], name: str) -> int:

@@ -70,6 +70,6 @@ CURRICULA = {
         pull=3.0,
     ),
     "models/calc": Curriculum((Part("calc", 0.8, long=True), *_replay(0.15, "calc")), steps=220, rate=2e-3, pull=3.0),
-    "adapters/recall": Curriculum((Part("recall", 0.8, long=True), *_replay(0.15, "recall")), steps=220, rate=2e-3),
+    "adapters/recall": Curriculum((Part("recall", 0.8, long=True), *_replay(0.15, "recall")), steps=360, rate=4e-3),
     "adapters/calc": Curriculum((Part("calc", 0.8, long=True), *_replay(0.15, "calc")), steps=320, rate=4e-3),
 }

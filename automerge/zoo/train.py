@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from automerge.zoo import curriculum, shape, skills, tokenizer
 from automerge.zoo.fit import Stream, fit
@@ -113,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--skip", choices=("training", "measuring"), help="do only the other of the two")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    # Bars of saving and loading would tear the bars of training.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     console = Console()
     columns = (TextColumn("{task.description:18}"), BarColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
     if options.skip != "training":

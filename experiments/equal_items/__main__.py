@@ -18,7 +18,7 @@ from rich.table import Table
 
 from automerge import cli, run
 from automerge.history import History
-from automerge.log import RunLog
+from automerge.log import LOG, RunLog
 from automerge.pareto import hypervolume
 from automerge.report import write_report
 from experiments.machine import describe
@@ -67,7 +67,7 @@ def compose_settings(options: argparse.Namespace, optimizer: str, seed: int) -> 
 def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Figures of one run, which is searched to its end in this folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with RunLog(folder / run.LOG) as log:
+    with RunLog(folder / LOG) as log:
         for _ in run.search(settings, run.assemble(settings), log):
             pass
         history = History.of(log)

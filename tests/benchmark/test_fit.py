@@ -91,6 +91,13 @@ def test_too_few_trials_give_no_models_and_say_so(tmp_path: Path) -> None:
         Surrogate(tmp_path / "benchmark")
 
 
+def test_other_folders_are_never_replaced(exported: Exported, tmp_path: Path) -> None:
+    folder, _ = exported
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(FileExistsError, match="is no surrogate benchmark; name a new folder"):
+        export_benchmark(folder.parent, tmp_path / "precious")
+
+
 def test_folders_that_are_no_benchmark_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"it has no metadata\.json"):
         Surrogate(tmp_path)

@@ -32,6 +32,11 @@ SPACES: dict[str, Callable[[], Space]] = {
     "lfs": lfs,
     "lfs, tied components": lambda: lfs(components=["layer"], granularity=2),
     "lfs, task arithmetic": lambda: lfs(methods=["task_arithmetic"]),
+    "lfs, ties": lambda: lfs(methods=["ties"]),
+    "lfs, dare and task arithmetic": lambda: lfs(methods=["dare_ties", "task_arithmetic"]),
+    "lfs, slerp": lambda: lfs(methods=["slerp"]),
+    "lfs, linear": lambda: lfs(methods=["linear"]),
+    "lfs, four sources": lambda: LayerwiseFusion(sources=["a", "b", "c", "d"], n_layers=2, max_weight=1.0),
     "lfs, three sources": lambda: LayerwiseFusion(sources=["a", "b", "c"], n_layers=3, granularity=2),
     "lfs, one source": lambda: LayerwiseFusion(sources=["a"], n_layers=3),
 }
@@ -47,7 +52,7 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
 }
 
 
-def make_tasks(folder: Path) -> dict[str, Task]:
+def make_tasks(folder: Path, first: int = 1) -> dict[str, Task]:
     """One task of each kind over the same toy prompts."""
 
     def rows(seed: int) -> list[dict[str, object]]:
@@ -64,7 +69,7 @@ def make_tasks(folder: Path) -> dict[str, Task]:
             )
         return items
 
-    search = {"path": str(write_jsonl(folder / "search.jsonl", rows(1)))}
+    search = {"path": str(write_jsonl(folder / "search.jsonl", rows(first)))}
     test = {"path": str(write_jsonl(folder / "test.jsonl", rows(2)))}
     common = {"search": search, "test": test, "prompt": "{{ prompt }}"}
     return {

@@ -31,6 +31,11 @@ def test_a_model_that_follows_the_rule_is_right_and_one_that_does_not_is_wrong(t
     assert set(task.score(Contrary(), "test", range(12))) == {0.0}
 
 
+def test_fingerprints_tell_other_data_apart(task: Task, tmp_path: Path) -> None:
+    assert make_tasks(tmp_path / "same")[task.name].fingerprint == task.fingerprint
+    assert make_tasks(tmp_path / "other", first=3)[task.name].fingerprint != task.fingerprint
+
+
 def test_sound_data_has_no_faults_and_a_chance_level(task: Task) -> None:
     assert task.check() == []
     assert 0.0 <= task.chance < 1.0

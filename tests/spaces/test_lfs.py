@@ -85,6 +85,10 @@ def test_faulty_options_are_listed_together() -> None:
     with pytest.raises(ValueError, match="unknown method 'magic'") as caught:
         space(methods=["magic"], granularity=0)
     assert "granularity and n_layers must be >= 1" in str(caught.value)
+    with pytest.raises(ValueError, match="unknown method 'passthrough'"):
+        space(methods=["linear", "passthrough"])
+    with pytest.raises(ValueError, match=r"strengths must lie in \(0, max_weight\]"):
+        space(max_weight=1.0, strengths=[1.2])
     with pytest.raises(ValueError, match=r"components must be \['attention', 'mlp', 'other'\] or \['layer'\]"):
         LayerwiseFusion(sources=["a"], n_layers=2, components=["mlp"])
     with pytest.raises(ValueError, match=r"unknown genes \['nonsense'\]"):

@@ -59,6 +59,17 @@ def test_without_a_pattern_the_whole_text_counts(tmp_path: Path) -> None:
     assert task(tmp_path, "abc", extract=r"(?s)(.*)").score(Writer("abc\n"), "search", [0]) == [1.0]
 
 
+def test_a_stop_string_alone_is_not_taken_for_its_letters(tmp_path: Path) -> None:
+    data = {"path": str(write_jsonl(tmp_path / "x.jsonl", [{"p": "a", "a": "abc"}]))}
+    one = Generation(name="g", search=data, test=data, prompt="{{ p }}", answer="{{ a }}", max_new_tokens=9, stop="xyz")
+    assert one.score(Writer("abcxyz"), "search", [0]) == [1.0]
+
+
+def test_a_faulty_pattern_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`extract` is no regular expression"):
+        task(tmp_path, "0", extract="((")
+
+
 def test_a_pattern_without_group_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs a group around the answer"):
         task(tmp_path, "0", extract=".*")

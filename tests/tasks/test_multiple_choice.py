@@ -34,6 +34,14 @@ def test_labels_may_be_positions_or_texts_and_prefixes_are_added(tmp_path: Path)
     assert task(tmp_path, {"choices": ["aa", "b"], "label": 0}, prefix=" ").chance == 0.5
 
 
+def test_cells_of_csv_files_hold_choices_as_json(tmp_path: Path) -> None:
+    row = {"choices": '["zzz", "aa"]', "label": 1}
+    assert task(tmp_path, row).score(Fixed(), "search", [0]) == [1.0]
+    for cell in ("zzz, aa", '{"a": "zzz"}'):
+        with pytest.raises(ValueError, match="expected a list of choices, or its JSON in a CSV cell"):
+            task(tmp_path, {"choices": cell, "label": 1})
+
+
 def test_faulty_labels_and_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="label 5 is neither a choice nor a position"):
         task(tmp_path, {"choices": ["a", "b"], "label": 5})
