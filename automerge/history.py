@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.log import EvaluationRow, RunLog, TrialRow
-from automerge.pareto import best_first, hypervolume, is_non_dominated
+from automerge.pareto import hypervolume, is_non_dominated, widest
 from automerge.records import REFERENCE, Evaluation, Objective, Result, Trial
 
 
@@ -119,17 +119,25 @@ def added(results: Mapping[str, Result], evaluation: Evaluation) -> Mapping[str,
     return total
 
 
-def front(trials: Iterable[Trial], objectives: Sequence[Objective], *, n_items: int, limit: int) -> list[Trial]:
-    """At most `limit` non-dominated trials among those evaluated on at least `n_items` items, best spread first."""
+def front(
+    trials: Iterable[Trial],
+    objectives: Sequence[Objective],
+    *,
+    reference: NDArray[np.float64],
+    n_items: int,
+    limit: int,
+) -> list[Trial]:
+    """At most `limit` trials that together dominate the most volume above the reference point.
+
+    Only trials evaluated on at least `n_items` items count; the result is in the order of the first objective.
+    """
     full = [trial for trial in trials if trial.status == "ok" and trial.n_items >= n_items]
     if not full:
         return []
     points = np.array([trial.values(objectives) for trial in full])
-    chosen = [index for index in best_first(points) if is_non_dominated(points)[index]]
-    distinct: dict[bytes, Trial] = {}
-    for index in chosen:
-        distinct.setdefault(points[index].tobytes(), full[index])
-    return list(distinct.values())[:limit]
+    non_dominated = np.flatnonzero(is_non_dominated(points))
+    chosen = non_dominated[widest(points[non_dominated], reference, limit)]
+    return [full[index] for index in sorted(chosen, key=lambda index: (-points[index][0], index))]
 
 
 def reference_point(trials: Sequence[Trial], objectives: Sequence[Objective]) -> NDArray[np.float64]:

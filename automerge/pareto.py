@@ -54,6 +54,24 @@ def hypervolume(points: Points, reference: Points) -> float:
     return float(moocore.hypervolume(above, ref=reference, maximise=True)) if len(above) else 0.0
 
 
+def widest(points: Points, reference: Points, limit: int) -> NDArray[np.int64]:
+    """Indices of at most `limit` points that together dominate much volume, the most useful first.
+
+    Greedy: each next point adds the most hypervolume to those before it, which is within 1 - 1/e of the best choice
+    (Nemhauser et al. 1978); points that add nothing are left out.
+    """
+    chosen: list[int] = []
+    volume = 0.0
+    while len(chosen) < min(limit, len(points)):
+        volumes = [hypervolume(points[[*chosen, index]], reference) for index in range(len(points))]
+        best = int(np.argmax(volumes))
+        if volumes[best] <= volume:
+            break
+        chosen.append(best)
+        volume = volumes[best]
+    return np.array(chosen, dtype=np.int64)
+
+
 def interval(total: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """The Wilson interval of a mean of n item scores in [0, 1] that add up to `total` (95 % for z = 1.96).
 

@@ -189,7 +189,15 @@ class Search:
                 self._launch(trial, "verify", full)
                 landed, _, resumed = self._land()
                 yield self._progress("verify", (number + 1) / len(promising), landed, resumed=resumed)
-        found = front(self._trials.values(), self._objectives, n_items=full, limit=self._n_recommend)
+        if self._reference_point is None:
+            raise RuntimeError("the sources come first: without them there is no reference point")
+        found = front(
+            self._trials.values(),
+            self._objectives,
+            reference=self._reference_point,
+            n_items=full,
+            limit=self._n_recommend,
+        )
         self._log.write_settings({"recommended": [trial.id for trial in found]})
 
     def _test(self) -> Iterator[Progress]:

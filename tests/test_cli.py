@@ -64,21 +64,25 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in text
     text = automerge("search", cwd=tmp_path, code=2)
     assert "choose an experiment" in text or "name at least one task" in text
-    assert "is no run folder" in automerge("search", "--resume", "nowhere", cwd=tmp_path, code=2)
-    assert "no log at" in automerge("report", "nowhere", cwd=tmp_path, code=2)
+    for command in (["search", "--resume", "nowhere"], ["report", "nowhere"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(command)
 
 
-def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(tmp_path: Path) -> None:
+def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     short = ("experiment=smoke", "task=zoo_recall", "budget.trials=2", "fidelity.max=30", "report.test_items=30")
     automerge("search", *short, "hydra.run.dir=run", cwd=tmp_path)
     before = (tmp_path / "run" / "pareto.csv").read_text()
-    automerge("search", "--resume", "../run", cwd=tmp_path / "elsewhere")
-    assert (tmp_path / "run" / "pareto.csv").read_text() == before
-    automerge("export", "../run", "--trial", "3", "--to", "model", cwd=tmp_path / "elsewhere")
     said = automerge("search", *short, "seed=5", "hydra.run.dir=run", cwd=tmp_path, code=2)
     assert "seed: 0 in the log, 5 now" in said.replace("\n", " ")
-    automerge("search", "--resume", "run", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    cli.main(["search", "--resume", "../run"])
+    assert (tmp_path / "run" / "pareto.csv").read_text() == before
+    cli.main(["export", "../run", "--trial", "3", "--to", "model"])
+    assert (tmp_path / "elsewhere" / "model" / "model.safetensors").is_file()
 
 
 def test_targets_outside_automerge_are_never_imported() -> None:
@@ -95,7 +99,9 @@ def test_zoo_paths_exist_and_unknown_ones_are_refused() -> None:
         zoo.path("models/nothing")
 
 
-def test_an_experiment_of_ones_own_runs_resumes_exports_and_sweeps(tmp_path: Path, llama: dict[str, Path]) -> None:
+def test_an_experiment_of_ones_own_runs_exports_and_sweeps(
+    tmp_path: Path, llama: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for seed, name in ((0, "search"), (1, "test")):
         toy.write_jsonl(tmp_path / f"{name}.jsonl", toy.copy_rows(50, seed))
     mine = {
@@ -127,10 +133,11 @@ def test_an_experiment_of_ones_own_runs_resumes_exports_and_sweeps(tmp_path: Pat
     assert "search: 100%" in said
     assert (tmp_path / "one" / "report.html").is_file()
     assert (tmp_path / "one" / "benchmark" / "metadata.json").is_file()
-    automerge("search", "--resume", "one", cwd=tmp_path)
-    automerge("export", "one", "--point", "1", "--to", "model", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    cli.main(["export", "one", "--point", "1", "--to", "model"])
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
     automerge(*search, "-m", "seed=0,1", "optimizer=random_search", "hydra.sweep.dir=many", cwd=tmp_path)
     assert len(list((tmp_path / "many").glob("*/run.db"))) == 2
-    automerge("report", "one", "--baseline", str(next((tmp_path / "many").glob("*/run.db")).parent), cwd=tmp_path)
+    cli.main(["report", "one", "--baseline", str(next((tmp_path / "many").glob("*/run.db")).parent)])
+    assert "many" in (tmp_path / "one" / "report.html").read_text()

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -49,6 +51,16 @@ def test_crowding_is_infinite_at_the_ends_and_small_in_the_crowd() -> None:
     assert np.isinf(distance[[0, 4]]).all()
     assert distance[1] < distance[3]
     assert list(pareto.best_first(points))[-1] == 1
+
+
+def test_widest_is_near_the_best_subset_and_drops_what_adds_nothing() -> None:
+    points = np.random.default_rng(3).random((9, 2))
+    best = max(pareto.hypervolume(points[list(s)], np.zeros(2)) for s in combinations(range(9), 3))
+    chosen = pareto.widest(points, np.zeros(2), 3)
+    assert pareto.hypervolume(points[chosen], np.zeros(2)) >= 0.9 * best
+    assert set(pareto.widest(points, np.zeros(2), 9)) == set(np.flatnonzero(brute_force_front(points)))
+    assert len(pareto.widest(np.vstack([points, points]), np.zeros(2), 18)) == brute_force_front(points).sum()
+    assert pareto.widest(points, np.ones(2), 3).size == 0
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (7, 10), (450, 1000), (1000, 1000)])

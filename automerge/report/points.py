@@ -85,7 +85,13 @@ def chosen(history: History) -> tuple[int, ...]:
     if history.recommended:
         return history.recommended
     full = max(trial.n_items for trial in history.trials.values())
-    found = front(history.trials.values(), history.objectives, n_items=full, limit=len(history.trials))
+    found = front(
+        history.trials.values(),
+        history.objectives,
+        reference=history.reference_point,
+        n_items=full,
+        limit=len(history.trials),
+    )
     return tuple(trial.id for trial in found)
 
 

@@ -31,7 +31,9 @@ def main() -> None:
     """Runs what is missing of the study and writes its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--items", type=int, default=80000, help="search items per run, over all tasks")
+    parser.add_argument(
+        "--items", type=int, default=87000, help="search items per run, over all tasks (the demo takes about as many)"
+    )
     parser.add_argument("--experiment", default="demo")
     parser.add_argument("--runs", type=Path, default=Path("runs/equal_items"), help="folder of the runs; resumable")
     parser.add_argument("--overrides", nargs="*", default=[], help="Hydra overrides for every run")
