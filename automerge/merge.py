@@ -136,10 +136,6 @@ class ResidentSources:
             listed = "\n".join(f"  - {place}" for place in broken[:20])
             raise ValueError(f"{len(broken)} source tensors hold NaN or infinity; use sound checkpoints:\n{listed}")
 
-    def tensors(self, source: str) -> Mapping[str, Tensor]:
-        """The resident tensors of one source by name. Raises KeyError for an unknown source."""
-        return self._tensors[source]
-
 
 def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()

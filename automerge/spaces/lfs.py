@@ -22,9 +22,6 @@ from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, OutputLayer
 DECIMALS = 4
 """Real genes are rounded to this many decimals; finer differences do not change what a model can do."""
 
-SPARSE = ("ties", "dare_ties")
-"""The methods that have a density."""
-
 RATIO = ("linear", "slerp")
 """The methods for which only the ratio of the weights counts."""
 
@@ -67,6 +64,14 @@ class LayerwiseFusion:
         self.max_weight = max_weight
         self.strengths = tuple(strengths)
         self._refuse_faults()
+        densities = {
+            method: parameter
+            for method in self.methods
+            for parameter in methods_folder.load(method).parameters
+            if parameter.name == "density"
+        }
+        self._sparse = tuple(densities)
+        self._density = next(iter(densities.values()), None)
         self._codes = {method: code for code, method in enumerate(self.methods)}
         self.genes, self._slots = self._layout()
         self._lower = np.array([gene.lower for gene in self.genes])
@@ -122,21 +127,21 @@ class LayerwiseFusion:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Per slot: the effective weight of every source, the density, one flag per sparsifying method."""
-        flags = [method for method in SPARSE if method in self._codes]
+        flags = self._sparse
         return tuple(
             f"{_place(slot)}.{name}"
             for slot in self._slots
-            for name in (*self.sources, *(["density", *flags] if flags else []))
+            for name in (*self.sources, *(("density", *flags) if flags else ()))
         )
 
     def features(self, X: Genotypes) -> NDArray[np.float64]:
         """Effective weights instead of codes, shape (n, n_features); a density of 1 means that nothing is dropped."""
-        flags = [method for method in SPARSE if method in self._codes]
+        flags = self._sparse
         columns = []
         for slot in self._slots:
             columns.append(X[:, slot.weights])
             if slot.density is not None:
-                is_sparse = self._uses(X, slot, SPARSE)
+                is_sparse = self._uses(X, slot, self._sparse)
                 columns.append(np.where(is_sparse, X[:, slot.density], 1.0)[:, None])
                 columns.extend(self._uses(X, slot, (flag,)).astype(np.float64)[:, None] for flag in flags)
         return np.concatenate(columns, axis=1)
@@ -184,7 +189,6 @@ class LayerwiseFusion:
         from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition  # noqa: PLC0415 (optional consumer)
 
         space = ConfigurationSpace()
-        sparse = [method for method in SPARSE if method in self._codes]
         for slot in self._slots:
             method = Categorical(self.genes[slot.method].name, self.methods, default=self.methods[0])
             space.add(method)
@@ -194,7 +198,7 @@ class LayerwiseFusion:
                 gene = self.genes[slot.density]
                 density = Float(gene.name, (gene.lower, gene.upper), default=gene.default)
                 space.add(density)
-                space.add(InCondition(density, method, sparse))
+                space.add(InCondition(density, method, list(self._sparse)))
         return space
 
     def _refuse_faults(self) -> None:
@@ -222,7 +226,6 @@ class LayerwiseFusion:
         genes: list[Gene] = []
         slots = []
         places = [(group, component) for group in range(self._n_groups()) for component in self.components]
-        has_density = any(method in SPARSE for method in self.methods)
         n = len(self.sources)
         for group, component in [*places, (-1, OUTER)]:
             slot = _Slot(
@@ -230,7 +233,7 @@ class LayerwiseFusion:
                 component=component,
                 method=len(genes),
                 weights=slice(len(genes) + 1, len(genes) + 1 + n),
-                density=len(genes) + 1 + n if has_density else None,
+                density=len(genes) + 1 + n if self._density is not None else None,
             )
             prefix = _place(slot)
             last_code = len(self.methods) - 1
@@ -238,8 +241,9 @@ class LayerwiseFusion:
             for source in self.sources:
                 role = f"weight:{source}"
                 genes.append(Gene(f"{prefix}.{source}", group, component, role, 0.0, self.max_weight, 0, 1 / n))
-            if has_density:
-                genes.append(Gene(f"{prefix}.density", group, component, "density", 0.1, 1.0, 0, DENSITY))
+            if self._density is not None:
+                bounds = (self._density.lower, self._density.upper)
+                genes.append(Gene(f"{prefix}.density", group, component, "density", *bounds, 0, DENSITY))
             slots.append(slot)
         return tuple(genes), tuple(slots)
 
@@ -262,7 +266,7 @@ class LayerwiseFusion:
         weights[off] = np.round(weights[off] / total[off, None], DECIMALS)
         # One source alone, by ratio or as its whole task vector, is that source whatever the method says.
         alone = (weights > 0).sum(axis=1) == 1
-        whole = alone & (weights.max(axis=1) == 1) & (~self._uses(X, slot, SPARSE) | self._is_dense(X, slot))
+        whole = alone & (weights.max(axis=1) == 1) & (~self._uses(X, slot, self._sparse) | self._is_dense(X, slot))
         source = (alone & ratio) | whole
         weights[source] = weights[source] > 0
         X[source, slot.method] = 0.0
@@ -270,7 +274,7 @@ class LayerwiseFusion:
         X[base, slot.method] = next((code for name, code in self._codes.items() if name not in RATIO), 0.0)
         if slot.density is not None:
             X[source, slot.density] = 1.0
-            X[~self._uses(X, slot, SPARSE) | base, slot.density] = DENSITY
+            X[~self._uses(X, slot, self._sparse) | base, slot.density] = DENSITY
 
     def _is_dense(self, X: Genotypes, slot: _Slot) -> NDArray[np.bool_]:
         return X[:, slot.density] == 1 if slot.density is not None else np.ones(len(X), dtype=bool)
@@ -284,10 +288,12 @@ class LayerwiseFusion:
         )
         if not inputs:
             return Fusion("passthrough", (Input(BASE, layer),))
-        dense = method not in SPARSE or (slot.density is not None and x[slot.density] == 1)
+        dense = method not in self._sparse or (slot.density is not None and x[slot.density] == 1)
         if len(inputs) == 1 and inputs[0].weight == 1 and dense:
             return Fusion("passthrough", (Input(inputs[0].source, layer),))
-        parameters = (("density", float(x[slot.density])),) if slot.density is not None and method in SPARSE else ()
+        parameters: tuple[tuple[str, float], ...] = ()
+        if slot.density is not None and method in self._sparse:
+            parameters = (("density", float(x[slot.density])),)
         return Fusion(method, inputs, parameters)
 
     def _tied(
