@@ -135,7 +135,7 @@ def test_a_search_stopped_anywhere_ends_where_an_uninterrupted_one_ends(tmp_path
 
 def test_a_search_killed_at_random_moments_loses_nothing_and_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     """SIGKILL, five times, at random moments; the evaluations logged before are all there after every kill."""
-    trials, pause = 120, 0.01
+    trials, pause = 80, 0.008
     main(str(tmp_path / "whole.db"), trials, 0.0)
     path = tmp_path / "killed.db"
     moments = random.Random(0)
