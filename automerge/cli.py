@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     commands = {"search": _search, "check": _check, "report": _report, "benchmark": _benchmark, "export": _export}
     if command not in commands:
-        console.print(USAGE, markup=False, highlight=False)
+        console.print(USAGE, markup=False, highlight=False, soft_wrap=True)
         sys.exit(0 if command in ("--help", "-h", "help") else 2)
     try:
         commands[command](rest)
     except MISTAKES as fault:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -96,7 +96,7 @@ def _report(arguments: list[str]) -> None:
     parser.add_argument("--baseline", type=Path, help="folder of another run to show beside it")
     options = parser.parse_args(arguments)
     write_report(options.run, baseline=options.baseline)
-    console.print(f"report: {options.run / 'report.html'}", highlight=False)
+    console.print(f"report: {options.run / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _benchmark(arguments: list[str]) -> None:
@@ -121,7 +121,7 @@ def _export(arguments: list[str]) -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder to write; must not exist")
     options = parser.parse_args(arguments)
     export_run(options.run, options.to, point=options.point, trial=options.trial)
-    console.print(f"model: {options.to}", highlight=False)
+    console.print(f"model: {options.to}", highlight=False, soft_wrap=True)
 
 
 def _hydra(arguments: list[str], job: Any) -> None:
@@ -133,7 +133,7 @@ def _hydra(arguments: list[str], job: Any) -> None:
             job(plain(config))
         except MISTAKES as fault:
             # Left to itself, Hydra wraps a message in its own traceback.
-            Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False)
+            Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
             sys.exit(2)
 
     # Hydra takes overrides only in one row, but people write flags between them.
@@ -182,12 +182,12 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
 
     parts = _assemble(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    console.print(f"run folder: {folder}", highlight=False)
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
     with RunLog(folder / LOG) as log:
         try:
             follow(search(settings, parts, log), console)
         except KeyboardInterrupt:
-            console.print(f"stopped; go on with: automerge search --resume {folder}", highlight=False)
+            console.print(f"stopped; go on with: automerge search --resume {folder}", highlight=False, soft_wrap=True)
             sys.exit(130)
         except sqlite3.OperationalError as fault:
             raise OSError(
@@ -201,8 +201,8 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
         write_report(folder, baseline=Path(baseline) if baseline else None)
         _show_front(folder)
     _show_benchmark(quality, folder / "benchmark")
-    console.print(f"report: {folder / 'report.html'}", highlight=False)
-    console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False)
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False, soft_wrap=True)
 
 
 def _show_front(folder: Path) -> None:
