@@ -85,7 +85,7 @@ def _check(arguments: list[str]) -> None:
         )
 
     # A check leaves nothing behind.
-    _hydra([*arguments, "hydra.output_subdir=null", "hydra.run.dir=.", "hydra/job_logging=none"], check)
+    _hydra([*arguments, "hydra.output_subdir=null", "hydra.run.dir=."], check)
 
 
 def _report(arguments: list[str]) -> None:

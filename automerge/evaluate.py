@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from automerge.language_model import InvalidModelError, Monitor
 from automerge.model import ResidentModel
 from automerge.protocols import Task
-from automerge.records import Evaluation, Query, Scores, Slice, Split
+from automerge.records import Evaluation, Query, Scores, Slice, Split, Status
 
 Orders = MutableMapping[tuple[str, Split], NDArray[np.int64]]
 """For each task and split the fixed order of its items, as row numbers."""
@@ -42,7 +42,8 @@ class Evaluator:
         start = time.perf_counter()
         merged = start
         scores: list[Scores] = []
-        status, reason = "ok", ""
+        status: Status = "ok"
+        reason = ""
         try:
             self._model.write(query.recipe)
             merged = time.perf_counter()
@@ -64,7 +65,7 @@ class Evaluator:
             "score": end - merged - monitor.forward_seconds,
         }
         return Evaluation(
-            status="ok" if status == "ok" else "invalid" if status == "invalid" else "failed",
+            status=status,
             scores=tuple(scores) if status == "ok" else (),
             seconds=seconds,
             costs={**self._model.costs(query.recipe), "tokens": float(monitor.n_tokens)},

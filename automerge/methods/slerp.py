@@ -42,9 +42,9 @@ class Slerp:
         t = weights[1] / (weights[0] + weights[1])
         first, second = (tensor.float() for tensor in tensors)
         norms = [
-            p if p is not None else torch.linalg.vector_norm(x) for p, x in zip(prepared, (first, second), strict=False)
+            torch.linalg.vector_norm(tensor) if known is None else known
+            for tensor, known in zip((first, second), prepared or (None, None), strict=True)
         ]
-        norms = norms or [torch.linalg.vector_norm(first), torch.linalg.vector_norm(second)]
         cosine = float((first * second).sum() / (norms[0] * norms[1]).clamp_min(1e-30))
         if abs(cosine) > COLINEAR:
             return (1 - t) * first + t * second
