@@ -77,7 +77,19 @@ def _search(arguments: list[str]) -> None:
 
 def _check(arguments: list[str]) -> None:
     def check(settings: dict[str, Any]) -> None:
+        from automerge import overview  # noqa: PLC0415 (each command loads what it needs)
+
         parts = _assemble(settings)
+        found = _estimate(settings, parts, Path.cwd())
+        console.print(overview.sources_table(parts.family, parts.vectors))
+        cosines = overview.cosines_table(parts.vectors)
+        if cosines is not None:
+            console.print(cosines)
+        console.print(overview.estimate_table(found))
+        tied = bool(parts.model.lm.model.config.get_text_config().tie_word_embeddings)
+        notes = [f"{name}: {folder}" for name, folder in parts.family.folders.items()]
+        notes += overview.layout_notes(parts.sources.alignment, tied=tied)
+        _show_notes([*notes, *parts.family.vocabulary.summary, *parts.sources.notes], _warnings(parts, found))
         console.print(
             f"all is well: {len(parts.sources.names)} sources beside the base, "
             f"{parts.sources.alignment.n_layers} layers, {parts.sources.n_bytes / 2**20:.1f} MiB of weights, "
@@ -89,7 +101,7 @@ def _check(arguments: list[str]) -> None:
 
 
 def _report(arguments: list[str]) -> None:
-    from automerge.report import write_report  # noqa: PLC0415 (each command loads what it needs)
+    from automerge.report import write_report  # noqa: PLC0415
 
     parser = argparse.ArgumentParser("automerge report", description="Writes the report of a run into its folder.")
     parser.add_argument("run", type=Path)
@@ -111,7 +123,7 @@ def _benchmark(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    from automerge.export import export_run  # noqa: PLC0415
+    from automerge.export import Adapter, export_run  # noqa: PLC0415
 
     parser = argparse.ArgumentParser("automerge export", description="Writes a model of a run as a folder.")
     parser.add_argument("run", type=Path)
@@ -119,8 +131,15 @@ def _export(arguments: list[str]) -> None:
     chosen.add_argument("--point", type=int, help="number in the report's table of recommended models, from 1")
     chosen.add_argument("--trial", type=int, help="number of any trial in the log")
     parser.add_argument("--to", type=Path, required=True, help="folder to write; must not exist")
+    parser.add_argument(
+        "--as-adapter", action="store_true", help="write one LoRA adapter; all sources must be adapters"
+    )
+    parser.add_argument("--max-rank", type=int, help="compress the adapter to this rank")
     options = parser.parse_args(arguments)
-    export_run(options.run, options.to, point=options.point, trial=options.trial)
+    if options.max_rank is not None and not options.as_adapter:
+        raise ValueError("--max-rank is for adapters; add --as-adapter")
+    adapter = Adapter(max_rank=options.max_rank) if options.as_adapter else None
+    export_run(options.run, options.to, point=options.point, trial=options.trial, adapter=adapter)
     console.print(f"model: {options.to}", highlight=False, soft_wrap=True)
 
 
@@ -166,6 +185,38 @@ def _assemble(settings: Mapping[str, Any]) -> Any:
         return assemble(settings)
 
 
+def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
+    from automerge.estimate import estimate  # noqa: PLC0415
+
+    options = settings["report"]
+    with console.status("estimating what the search takes"):
+        return estimate(
+            parts.model,
+            parts.tasks,
+            parts.space,
+            parts.ladder,
+            parts.budget,
+            n_verify=int(options["verify"]),
+            n_recommend=int(options["recommend"]),
+            test_items=options["test_items"],
+            n_workers=parts.runner.n_workers,
+            folder=folder,
+        )
+
+
+def _warnings(parts: Any, found: Any) -> list[str]:
+    from automerge.kinship import kinship_warnings  # noqa: PLC0415
+
+    return [*kinship_warnings(parts.vectors), *found.warnings()]
+
+
+def _show_notes(notes: Sequence[str], warnings: Sequence[str]) -> None:
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True, style="yellow")
+
+
 def _quieten() -> None:
     import datasets  # noqa: PLC0415
     import transformers  # noqa: PLC0415
@@ -183,6 +234,8 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
     parts = _assemble(settings)
     folder.mkdir(parents=True, exist_ok=True)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    found = _estimate(settings, parts, folder)
+    _show_notes([*parts.sources.notes, *found.lines()], _warnings(parts, found))
     with RunLog(folder / LOG) as log:
         try:
             follow(search(settings, parts, log), console)

@@ -57,6 +57,12 @@ class CausalLM:
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._stops: dict[str, Tensor] = {}
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the model's parameters and buffers."""
+        held = {tensor.data_ptr(): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
+        return sum(tensor.numel() * tensor.element_size() for tensor in held.values())
+
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """For each (prompt, continuation) the likelihood of the continuation after the prompt.
 
@@ -205,7 +211,7 @@ class CausalLM:
                 break
             if len(kept) < len(active):
                 index = torch.tensor(kept, device=self.model.device)
-                cache.batch_select_indices(index)
+                cache.reorder_cache(index)
                 chosen = chosen[index]
                 batch = {key: value[index] for key, value in batch.items()}
                 active = [active[position] for position in kept]

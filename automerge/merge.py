@@ -1,57 +1,93 @@
-"""Recipe and sources to tensors: the resident sources, and the tensors of one fusion.
+"""Recipe and sources to tensors: what a fusion reads, what its method has to know, and the merged entries.
 
-Sources are loaded once and stay resident in their stored dtype; what a method can prepare per source and tensor
-is prepared at first use and kept. Merging computes in float32 and rounds to the base's stored dtype, so that the
-live model and an exported checkpoint hold the same numbers.
+Merging computes in float32 and rounds to the base's stored dtype, so that the live model and an exported checkpoint
+hold the same numbers. What does not depend on the candidate (quantiles, angles, random numbers) is computed at first
+use and kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from automerge import methods
 from automerge.alignment import Alignment, align
-from automerge.protocols import Method, Source
+from automerge.formulas import weighted_sum
+from automerge.geometry import InnerProducts
+from automerge.kernels import PAYS_FROM, SMALL, Compile, Kernels, on_device
+from automerge.layout import Block, Slot, block_of, lay_out
+from automerge.placement import Choice, Demand, Placement, choose
+from automerge.plans import Planner, deliver
+from automerge.protocols import Constants, Elementwise, Formula, Source
 from automerge.recipe import BASE, Fusion, Recipe
+from automerge.residence import Residence
+from automerge.sources.memory import MemorySource
+from automerge.statistics import Knowledge, Read
 
 SAMPLED = 4096
 """Values per tensor that enter a fingerprint."""
 
 
-class ResidentSources:
-    """All sources in memory, and the merged tensors of any fusion of them.
+class Run(NamedTuple):
+    """Entries [start, stop) of a block and where they go: a flat tensor, or a view of any shape for one whole tensor."""
 
-    Holds the tensors of every source on `device` and what methods prepared of them. Raises ValueError listing every
-    reason why the sources cannot be merged, and every tensor that is not finite.
+    start: int
+    stop: int
+    out: Tensor
+
+
+class ResidentSources:
+    """All sources, and the merged tensors of any fusion of them. Holds weights and what methods prepared of them.
+
+    `placement` is where the weights stay (see `placement.choose`), `n_held` the bytes of the live model that is on the
+    device already, `methods` names the methods that will be used, which may need masks beside the weights. `notes`
+    tells in sentences what was decided. Raises ValueError listing every reason why the
+    sources cannot be merged, and every tensor that is not finite.
     """
 
-    def __init__(self, sources: Sequence[Source], *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        device: str = "cpu",
+        placement: Placement | Literal["auto"] = "auto",
+        n_held: int = 0,
+        methods: Sequence[str] = (),
+    ) -> None:
         names = [source.name for source in sources]
         if BASE not in names or len(set(names)) != len(names):
             raise ValueError(f"sources need distinct names, one of them {BASE!r}, got {names}")
         base = next(source for source in sources if source.name == BASE)
-        others = [source for source in sources if source is not base]
-        self.alignment: Alignment = align([base, *others])
-        self.names = tuple(source.name for source in others)
-        self._tensors: dict[str, dict[str, Tensor]] = {
-            source.name: {name: source.tensor(name).to(device) for name in self.alignment.places}
-            for source in (base, *others)
-        }
-        self._prepared: dict[tuple[str, str, str], Tensor | None] = {}
-        self._methods: dict[str, Method] = {}
-        self._refuse_nonfinite()
+        ordered = [base, *(source for source in sources if source is not base)]
+        self.alignment: Alignment = align(ordered)
+        self.names = tuple(source.name for source in ordered[1:])
+        self.layout: Mapping[Slot, tuple[Block, ...]] = lay_out(self.alignment, base)
+        self._shapes = base.shapes
+        self.device = torch.device(device)
+        self.demand = demand(ordered, self.layout, n_held, methods)
+        self.choice: Choice = choose(placement, self.demand, self.device)
+        self.notes = [self.choice.reason]
+        self._residence = Residence(ordered, self.layout, placement=self.choice.placement, device=self.device)
+        self._kernels = Kernels()
+        self._knowledge = Knowledge(self._residence, self.names)
+        self._planner = Planner(self._residence, self._knowledge, self._kernels)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of all tensors that the base stores, those that are not merged included."""
+        return self._shapes
 
     @property
     def n_bytes(self) -> int:
-        """Bytes held by sources and prepared tensors."""
-        resident = [tensor for group in self._tensors.values() for tensor in group.values()]
-        prepared = [tensor for tensor in self._prepared.values() if tensor is not None]
-        return sum(tensor.numel() * tensor.element_size() for tensor in resident + prepared)
+        """Bytes held by weights and by what methods prepared."""
+        return self._residence.n_bytes + self._knowledge.n_bytes
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -60,88 +96,225 @@ class ResidentSources:
         At most SAMPLED values of a tensor, evenly spread: any training changes nearly all, and 70 B parameters would
         take minutes to hash whole.
         """
-        return {source: _fingerprint(group) for source, group in self._tensors.items()}
+        return {source: self._fingerprint(source) for source in (BASE, *self.names)}
 
     def n_parameters(self, recipe: Recipe) -> int:
         """Number of parameters of the model that the recipe describes."""
-        base = self._tensors[BASE]
-        slots = self.alignment.slots
         return sum(
-            base[name].numel()
+            self._residence.size(name)
             for (_, component), fusion in recipe.fusions()
-            for name in slots.get((fusion.inputs[0].layer, component), ())
+            for name in self.alignment.slots.get((fusion.inputs[0].layer, component), ())
         )
+
+    def inner_products(self, name: str) -> InnerProducts:
+        """Inner products of the base's tensor of that name and the task vectors of all sources, in their order."""
+        return self._knowledge.of([Read(source, name) for source in self.names], vectors=True).inner_products()
+
+    def compile(self, when: Compile, names: Sequence[str]) -> None:
+        """Compiles the kernels of these methods where `when` says so, or leaves them eager; `notes` says which.
+
+        `auto` compiles for models of PAYS_FROM parameters and more.
+        """
+        total = sum(block.size for blocks in self.layout.values() for block in blocks)
+        example = self._example()
+        if when == "never" or (when == "auto" and total < PAYS_FROM) or example is None:
+            return
+        name, dtype = example
+        reads = [Read(source, name) for source in self.names]
+        n = len(reads)
+        known = self._knowledge.of(reads, vectors=True)
+
+        def make(formula: Formula, n_inputs: int, n_masks: int, constants: Constants) -> None:
+            tensors = [torch.zeros(SMALL, dtype=dtype, device=self.device) for _ in range(1 + n_inputs)]
+            bytes_ = [torch.zeros(SMALL, dtype=torch.uint8, device=self.device) for _ in range(n_inputs * n_masks)]
+            self._kernels.make(formula, tensors[0], tensors[1:], bytes_, on_device(constants, self.device))
+
+        for method in (methods.load(each) for each in names):
+            if isinstance(method, Elementwise):
+                parameters = {parameter.name: parameter.default for parameter in method.parameters}
+                make(method.formula, n, len(method.masks), method.constants([1.0] * n, known, **parameters))
+        # A sum may read the base as one more input; of many sources, most sums read few or all.
+        for size in sorted({2, min(3, n + 1), max(2, n), n + 1}):
+            make(weighted_sum, size, 0, (np.ones((size, 1), dtype=np.float32),))
+        if self._kernels.why_eager:
+            self.notes.append(f"merging runs in eager PyTorch, three times as long: {self._kernels.why_eager}")
+
+    def write(self, fusion: Fusion, component: str, runs: Sequence[Sequence[Run]]) -> None:
+        """Writes the merged entries of a component: for each block of it, in the order of `layout`, into its runs.
+
+        Raises ValueError for weights that the method refuses.
+        """
+        for block, parts in zip(self._blocks(fusion, component), runs, strict=True):
+            self._write_block(fusion, component, block, parts)
 
     def merge(self, fusion: Fusion, component: str) -> Iterator[tuple[str, Tensor]]:
         """Yields (tensor name at the first input's layer, merged tensor in the base's stored dtype).
 
-        Raises KeyError for a source or layer that does not exist, ValueError for weights that the method refuses.
+        Raises ValueError for a source, layer or method that does not exist, and for weights that the method refuses.
         """
-        method = self._method(fusion.method)
-        weights = [read.weight for read in fusion.inputs]
-        for name in self._slot(fusion, component):
-            keys = [(read.source, self.alignment.name_at(name, read.layer)) for read in fusion.inputs]
-            tensors = [self._tensors[source][key] for source, key in keys]
-            base = self._tensors[BASE][name] if method.needs_base else None
-            prepared = [self._prepare(method, source, key) for source, key in keys]
-            merged = method(tensors, weights, base=base, prepared=prepared, **dict(fusion.parameters))
-            yield name, merged.to(self._tensors[BASE][name].dtype)
+        self.check_fusion(fusion, component)
+        for block in self._blocks(fusion, component):
+            for (name, start, stop), shape in zip(block.parts(), block.shapes, strict=True):
+                out = torch.empty(stop - start, dtype=block.dtype, device=self.device)
+                self._write_block(fusion, component, block, [Run(start, stop, out)])
+                yield name, out.view(shape)
 
-    def state_dict(self, recipe: Recipe) -> dict[str, Tensor]:
-        """All tensors of the merged model by their names in the output, in the base's stored dtype."""
-        state = {}
+    def tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        """Yields all tensors of the merged model by their names in the output, in the base's stored dtype."""
         for (depth, component), fusion in recipe.fusions():
             for name, tensor in self.merge(fusion, component):
-                state[self.alignment.name_at(name, depth)] = tensor
-        return state
+                output = self.alignment.name_at(name, depth)
+                yield output, tensor
+                for copy, original in self.alignment.copies.items():
+                    if original == output:
+                        yield copy, tensor.clone()
+
+    def sizes(self, recipe: Recipe) -> dict[str, int]:
+        """Bytes of all of `tensors` by their names, in the same order, without merging anything."""
+        found = {}
+        for (depth, component), fusion in recipe.fusions():
+            for block in self._blocks(fusion, component):
+                for name, start, stop in block.parts():
+                    output = self.alignment.name_at(name, depth)
+                    names = [output, *(copy for copy, original in self.alignment.copies.items() if original == output)]
+                    found.update(dict.fromkeys(names, (stop - start) * block.dtype.itemsize))
+        return found
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """The dtype in which the base stores most of its weights."""
+        sizes: dict[torch.dtype, int] = {}
+        for block in (block for blocks in self.layout.values() for block in blocks):
+            sizes[block.dtype] = sizes.get(block.dtype, 0) + block.size
+        return max(sizes, key=lambda dtype: sizes[dtype])
+
+    def state_dict(self, recipe: Recipe) -> dict[str, Tensor]:
+        """All of `tensors` at once."""
+        return dict(self.tensors(recipe))
 
     def check(self, recipe: Recipe) -> None:
-        """Raises ValueError if the recipe names sources, layers or methods that are not there."""
-        known = {BASE, *self.names}
-        unknown = sorted(set(recipe.sources) - known)
-        if unknown:
-            raise ValueError(f"the recipe reads unknown sources {unknown}; there are {sorted(known)}")
+        """Raises ValueError if the recipe names sources, layers, methods or parameters that are not there."""
         for (_, component), fusion in recipe.fusions():
-            self._method(fusion.method)
-            self._slot(fusion, component)
+            self.check_fusion(fusion, component)
 
-    def _slot(self, fusion: Fusion, component: str) -> tuple[str, ...]:
-        layer = fusion.inputs[0].layer
+    def check_fusion(self, fusion: Fusion, component: str) -> None:
+        """Raises ValueError if a fusion of that component cannot be made of these sources."""
+        known = {BASE, *self.names}
+        if unknown := sorted({read.source for read in fusion.inputs} - known):
+            raise ValueError(f"the recipe reads unknown sources {unknown}; there are {sorted(known)}")
+        method = methods.load(fusion.method)
+        if method.max_inputs is not None and len(fusion.inputs) > method.max_inputs:
+            raise ValueError(f"{method.name} takes at most {method.max_inputs} inputs, got {len(fusion.inputs)}")
+        taken = {parameter.name for parameter in method.parameters}
+        if isinstance(method, Elementwise):
+            taken |= {*method.options, *(("normalize",) if method.averaging else ())}
+        if unknown := sorted(name for name, _ in fusion.parameters if name not in taken):
+            raise ValueError(f"{method.name} has no parameters {unknown}; it takes {sorted(taken)}")
+        own = [self._locals(read.layer, component) for read in fusion.inputs]
+        if any(shapes != own[0] for shapes in own):
+            layers = sorted({read.layer for read in fusion.inputs}, key=str)
+            raise ValueError(f"the {component} of layers {layers} differ in their tensors, so they cannot be fused")
+
+    def _locals(self, layer: int | None, component: str) -> dict[str, tuple[int, ...]]:
         if layer is not None and not 0 <= layer < self.alignment.n_layers:
             raise ValueError(
                 f"the recipe reads layer {layer}; the sources have layers 0..{self.alignment.n_layers - 1}"
             )
-        return self.alignment.slots.get((layer, component), ())
+        names = self.alignment.slots.get((layer, component), ())
+        return {self.alignment.places[name].local: self._residence.shape(name) for name in names}
 
-    def _method(self, name: str) -> Method:
-        if name not in self._methods:
-            self._methods[name] = methods.load(name)
-        return self._methods[name]
+    def _blocks(self, fusion: Fusion, component: str) -> tuple[Block, ...]:
+        return self.layout.get((fusion.inputs[0].layer, component), ())
 
-    def _prepare(self, method: Method, source: str, name: str) -> Tensor | None:
-        key = (method.name, source, name)
-        if key not in self._prepared:
-            base = self._tensors[BASE][name] if method.needs_base else None
-            self._prepared[key] = method.prepare(self._tensors[source][name], base, key=(source, name))
-        return self._prepared[key]
+    def _write_block(self, fusion: Fusion, component: str, block: Block, runs: Sequence[Run]) -> None:
+        sources = [read.source for read in fusion.inputs]
+        weights = [read.weight for read in fusion.inputs]
+        if len({read.layer for read in fusion.inputs}) == 1:
+            plans = [self._planner.across(fusion.method, sources, weights, block, run.start, run.stop) for run in runs]
+            if None not in plans:
+                for plan, run in zip(plans, runs, strict=True):
+                    deliver(plan, run.out)
+                return
+        for name, start, stop in block.parts():
+            reads = [Read(read.source, self.alignment.name_at(name, read.layer)) for read in fusion.inputs]
+            plan = self._planner.tensor(fusion.method, reads, weights, dict(fusion.parameters), block.dtype)
+            for run in runs:
+                if run.start <= start < run.stop:
+                    whole = run.start == start and run.out.numel() == stop - start
+                    deliver(plan, run.out if whole else run.out[start - run.start : stop - run.start])
 
-    def _refuse_nonfinite(self) -> None:
-        broken = [
-            f"{source}: {name}"
-            for source, group in self._tensors.items()
-            for name, tensor in group.items()
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-        ]
-        if broken:
-            listed = "\n".join(f"  - {place}" for place in broken[:20])
-            raise ValueError(f"{len(broken)} source tensors hold NaN or infinity; use sound checkpoints:\n{listed}")
+    def _example(self) -> tuple[str, torch.dtype] | None:
+        """A tensor large enough for a compiled kernel, of the dtype that most weights have."""
+        usual = self.stored_dtype
+        parts = (part for blocks in self.layout.values() for b in blocks if b.dtype == usual for part in b.parts())
+        return next(((name, usual) for name, start, stop in parts if stop - start >= SMALL), None)
+
+    def _fingerprint(self, source: str) -> str:
+        digest = hashlib.sha256()
+        for name in sorted(self.alignment.places):
+            size = self._residence.size(name)
+            values = self._residence.entries(source, name, 0, size)
+            sample = values[:: max(1, size // SAMPLED)][:SAMPLED]
+            digest.update(name.encode())
+            digest.update(sample.float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
-def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        values = tensors[name].flatten()
-        sample = values[:: max(1, len(values) // SAMPLED)][:SAMPLED]
-        digest.update(name.encode())
-        digest.update(sample.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def demand(
+    sources: Sequence[Source], layout: Mapping[Slot, tuple[Block, ...]], n_held: int, names: Sequence[str]
+) -> Demand:
+    """The bytes that a search of these sources with these methods needs, read off the headers."""
+    weights = 0
+    for source in sources:
+        for name in (name for blocks in layout.values() for block in blocks for name in block.names):
+            factor = source.low_rank(name)
+            if factor is None:
+                weights += math.prod(source.shapes[name]) * source.dtypes[name].itemsize
+            else:
+                weights += (factor.up.numel() + factor.down.numel()) * factor.up.element_size()
+    size = sum(block.size for blocks in layout.values() for block in blocks)
+    kinds = {kind for name in names for kind in getattr(methods.load(name), "masks", ())}
+    return Demand(sources=weights, candidate=n_held, masks=size * len(kinds) * (len(sources) - 1))
+
+
+def demand(
+    sources: Sequence[Source], layout: Mapping[Slot, tuple[Block, ...]], n_held: int, names: Sequence[str]
+) -> Demand:
+    """The bytes that a search of these sources with these methods needs, read off the headers."""
+    weights = 0
+    for source in sources:
+        for name in (name for blocks in layout.values() for block in blocks for name in block.names):
+            factor = source.low_rank(name)
+            if factor is None:
+                weights += math.prod(source.shapes[name]) * source.dtypes[name].itemsize
+            else:
+                weights += (factor.up.numel() + factor.down.numel()) * factor.up.element_size()
+    size = sum(block.size for blocks in layout.values() for block in blocks)
+    kinds = {kind for name in names for kind in getattr(methods.load(name), "masks", ())}
+    return Demand(sources=weights, candidate=n_held, masks=size * len(kinds) * (len(sources) - 1))
+
+
+def merge_tensors(
+    method: str,
+    tensors: Sequence[Tensor],
+    weights: Sequence[float],
+    *,
+    base: Tensor | None = None,
+    keys: Sequence[tuple[str, str]] | None = None,
+    **parameters: float,
+) -> Tensor:
+    """The merged tensor in float32, of the inputs' common shape: one method on one tensor, without a model.
+
+    `base` is 0 if not given. `keys`, the (source, tensor name) of every input, seed the masks of random methods.
+    Raises ValueError for weights and parameters that the method refuses.
+    """
+    reads = [Read(*key) for key in keys or [(str(k), "tensor") for k in range(len(tensors))]]
+    origin = torch.zeros_like(tensors[0]) if base is None else base
+    given = [MemorySource(BASE, {reads[0].name: origin})]
+    given += [MemorySource(read.source, {read.name: tensor}) for read, tensor in zip(reads, tensors, strict=True)]
+    block = block_of([reads[0].name], given[0], torch.float32)
+    residence = Residence(given, {(None, "tensor"): (block,)}, placement="device", device=origin.device)
+    planner = Planner(residence, Knowledge(residence, [read.source for read in reads]), Kernels())
+    merged = torch.empty_like(origin, dtype=torch.float32)
+    deliver(planner.tensor(method, reads, weights, parameters, torch.float32), merged)
+    return merged

@@ -6,15 +6,20 @@ written again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from automerge.language_model import CausalLM, InvalidModelError
-from automerge.merge import ResidentSources
+from automerge.binding import bind
+from automerge.language_model import CausalLM
+from automerge.layout import Block, staggered
+from automerge.merge import ResidentSources, Run
 from automerge.recipe import Fusion, Recipe
+from automerge.vocabulary import Vocabulary
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -26,45 +31,68 @@ def load_causal_lm(
     dtype: DType = "auto",
     batch_tokens: int = 16384,
     trust_remote_code: bool = False,
+    vocabulary: Vocabulary | None = None,
 ) -> CausalLM:
     """The model of a folder, ready to be asked.
 
     `dtype` is that of the computation: `auto` takes float32 on a CPU, whose low-precision kernels are slow, and the
-    stored dtype elsewhere. Raises OSError, as transformers does, for a folder without model or tokenizer.
+    stored dtype elsewhere. With a `vocabulary` it has that one's tokenizer and number of embedding rows, of which new
+    ones wait to be written. Raises OSError, as transformers does, for a folder without model or tokenizer.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 (slow to import)
 
     chosen = "float32" if dtype == "auto" and torch.device(device).type == "cpu" else dtype
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if vocabulary is not None and vocabulary.changes_tokenizer:
+        tokenizer = vocabulary.tokenizer()
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=chosen if chosen == "auto" else getattr(torch, chosen),
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
     )
+    if vocabulary is not None:
+        if model.get_input_embeddings().weight.shape[0] != vocabulary.n_rows:
+            model.resize_token_embeddings(vocabulary.n_rows, mean_resizing=False)
+        if vocabulary.eos_token_id is not None and model.generation_config is not None:
+            model.generation_config.eos_token_id = vocabulary.eos_token_id
     model.to(device)  # type: ignore[arg-type]  # the overloads of transformers hide torch.nn.Module.to
     return CausalLM(model, tokenizer, batch_tokens=batch_tokens)
 
 
 class ResidentModel:
-    """The live model and the sources merged into it. Holds which fusion each slot of the model has now."""
+    """The live model and the sources merged into it. Holds which fusion each slot of the model has now.
+
+    The parameters of a slot are moved into one flat buffer, so that most methods write a slot in one pass.
+    Raises ValueError if the checkpoint's tensors and the live model's parameters do not correspond.
+    """
 
     def __init__(self, lm: CausalLM, sources: ResidentSources) -> None:
         self.lm = lm
         self.sources = sources
-        self._parameters: dict[str, Tensor] = dict(lm.model.named_parameters(remove_duplicate=False))
-        self._written: dict[tuple[int | None, str], Fusion] = {}
-        absent = sorted(set(sources.alignment.places) - set(self._parameters))
+        views = bind(lm.model, sources.shapes)
+        copies = sources.alignment.copies
+        absent = sorted(sources.alignment.places.keys() - views.keys())
         if absent:
             raise ValueError(
-                f"the checkpoint has {len(absent)} tensors that are no parameters of the live "
-                f"{type(lm.model).__name__}: {', '.join(absent[:4])}; is this a plain transformers checkpoint?"
+                f"{len(absent)} tensors are merged that the live {type(lm.model).__name__} does not hold apart: "
+                f"{', '.join(absent[:4])}; a tied head must equal its embedding in every source that stores it"
             )
+        parameters = {parameter.data_ptr(): parameter for parameter in lm.model.parameters()}
+        self._runs = {
+            slot: [
+                _runs(block, views, parameters, stream=1 + len(sources.names)) + _copy_runs(block, views, copies)
+                for block in blocks
+            ]
+            for slot, blocks in sources.layout.items()
+        }
+        self._written: dict[tuple[int | None, str], Fusion] = {}
 
     def write(self, recipe: Recipe) -> int:
         """Makes the live model the one that the recipe describes; returns the number of slots written.
 
-        Raises ValueError for a recipe that this model cannot hold, InvalidModelError if merged weights are not finite.
+        Raises ValueError for a recipe that this model cannot hold.
         """
         n_layers = self.sources.alignment.n_layers
         if len(recipe.layers) != n_layers or any(layer.scale != 1.0 for layer in recipe.layers):
@@ -72,25 +100,46 @@ class ResidentModel:
                 f"the resident model holds {n_layers} unscaled layers; the recipe has {len(recipe.layers)} layers "
                 f"with scales {sorted({layer.scale for layer in recipe.layers})}"
             )
-        self.sources.check(recipe)
-        n_written = 0
+        changed = [(slot, fusion) for slot, fusion in recipe.fusions() if self._written.get(slot) != fusion]
+        for (_, component), fusion in changed:
+            self.sources.check_fusion(fusion, component)
         with torch.no_grad():
-            for (depth, component), fusion in recipe.fusions():
-                if self._written.get((depth, component)) != fusion:
-                    # An interrupted write leaves the slot marked as unknown, never as the wrong recipe.
-                    self._written.pop((depth, component), None)
-                    self._write_slot(depth, fusion, component)
-                    self._written[(depth, component)] = fusion
-                    n_written += 1
-        return n_written
+            for slot, fusion in changed:
+                # An interrupted write leaves the slot marked as unknown, never as the wrong recipe.
+                self._written.pop(slot, None)
+                self.sources.write(fusion, slot[1], self._runs.get(slot, []))
+                self._written[slot] = fusion
+        return len(changed)
 
     def costs(self, recipe: Recipe) -> dict[str, float]:
         """Exact figures of the merged model: layers, parameters."""
         return {"layers": float(len(recipe.layers)), "parameters": float(self.sources.n_parameters(recipe))}
 
-    def _write_slot(self, depth: int | None, fusion: Fusion, component: str) -> None:
-        for name, merged in self.sources.merge(fusion, component):
-            target = self._parameters[self.sources.alignment.name_at(name, depth)]
-            if not bool(torch.isfinite(merged).all()):
-                raise InvalidModelError(f"merging by {fusion.method} gave NaN or infinity in {name}")
-            target.copy_(merged)
+
+def _copy_runs(block: Block, views: Mapping[str, Tensor], copies: Mapping[str, str]) -> list[Run]:
+    """Where a tensor goes once more: a head that equals its embedding, yet is not tied to it in the live model."""
+    return [
+        Run(start, stop, views[copy])
+        for name, start, stop in block.parts()
+        for copy, original in copies.items()
+        if original == name and copy in views
+    ]
+
+
+def _runs(block: Block, views: Mapping[str, Tensor], parameters: Mapping[int, Parameter], *, stream: int) -> list[Run]:
+    """Where the entries of a block go: one flat buffer, or tensor by tensor where parameters are fused otherwise."""
+    own = [parameters.get(views[name].data_ptr()) for name in block.names]
+    whole = all(
+        parameter is not None and parameter.shape == views[name].shape and parameter.is_contiguous()
+        for name, parameter in zip(block.names, own, strict=True)
+    )
+    if not whole or len({views[name].dtype for name in block.names}) > 1:
+        return [Run(start, stop, views[name]) for name, start, stop in block.parts()]
+    flat: Tensor | None = None
+    for (_, start, stop), parameter in zip(block.parts(), own, strict=True):
+        if parameter is not None:
+            if flat is None:
+                flat = staggered(block.size, stream, dtype=parameter.dtype, device=parameter.device)
+            flat[start:stop].copy_(parameter.data.reshape(-1))
+            parameter.data = flat[start:stop].view(parameter.shape)
+    return [Run(0, block.size, flat)] if flat is not None else []

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
 from automerge.components import faults
+from automerge.kernels import Compile
 from automerge.log import LOG
 from automerge.model import DType
+from automerge.placement import Placement
 from automerge.recipe import BASE
-from automerge.sources.checkpoint import CheckpointSource
 
 SECTIONS = {
     "seed": (),
-    "source": ("base", "models", "revisions"),
+    "source": ("base", "models", "revisions", "chat_template"),
     "task": (),
     "space": (),
     "optimizer": (),
@@ -24,16 +25,13 @@ SECTIONS = {
     "fidelity": ("min", "max", "eta"),
     "budget": ("trials", "items", "minutes"),
     "costs": (),
-    "model": ("device", "dtype", "batch_tokens", "threads", "trust_remote_code"),
+    "model": ("device", "dtype", "batch_tokens", "threads", "trust_remote_code", "placement", "compile"),
     "report": ("verify", "recommend", "test_items", "baseline"),
 }
 """The keys of the settings, and those below them where they are fixed."""
 
 COSTS = ("layers", "parameters")
 """Costs that can be objectives."""
-
-UNLIKE = ("max_position_embeddings", "max_window_layers", "transformers_version", "use_cache", "dtype", "torch_dtype")
-"""Keys of a model's configuration in which fine-tunes may differ without being another model."""
 
 
 def settings_faults(settings: Mapping[str, Any]) -> list[str]:
@@ -97,6 +95,9 @@ def _model_faults(options: Mapping[str, Any]) -> list[str]:
     found = []
     if options.get("dtype") not in get_args(DType):
         found.append(f"model.dtype: expected one of {', '.join(get_args(DType))}, got {options.get('dtype')!r}")
+    for key, known in (("placement", ("auto", *get_args(Placement))), ("compile", get_args(Compile))):
+        if options.get(key) not in known:
+            found.append(f"model.{key}: expected one of {', '.join(known)}, got {options.get(key)!r}")
     device = str(options.get("device"))
     if device != "auto":
         try:
@@ -106,61 +107,3 @@ def _model_faults(options: Mapping[str, Any]) -> list[str]:
             reason = str(fault).splitlines()[0]
             found.append(f"model.device: {device!r} cannot be used here ({reason}); `auto` takes what there is")
     return found
-
-
-def tokenizer_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: bool) -> list[str]:
-    """A message for every source whose vocabulary is not the base's, and if the base has no tokenizer."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 (slow to import)
-
-    vocabularies: dict[str, dict[str, int]] = {}
-    for source in sources:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-            vocabularies[source.name] = tokenizer.get_vocab()
-        except (ValueError, OSError) as fault:
-            if source.name == BASE:
-                return [f"the base {source.folder} has no tokenizer that loads: {fault}"]
-    base = vocabularies[BASE]
-    found: list[str] = []
-    for name, vocabulary in vocabularies.items():
-        if vocabulary != base:
-            unequal = sorted({*vocabulary.items()} ^ {*base.items()})
-            found.append(
-                f"source {name!r}: its vocabulary differs from the base's in {len(unequal)} entries, such as "
-                f"{unequal[:3]}; tokens would change their meaning, so use fine-tunes with the base's tokenizer"
-            )
-    return found
-
-
-def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: bool) -> list[str]:
-    """A message for every source whose configuration differs from the base's in what its weights were trained for.
-
-    Merged models run with the base's configuration; equal shapes do not show another rope or another number of heads.
-    """
-    from transformers import AutoConfig  # noqa: PLC0415 (slow to import)
-
-    configs: dict[str, dict[str, Any]] = {}
-    for source in sources:
-        try:
-            loaded = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-            configs[source.name] = loaded.to_dict()
-        except (ValueError, OSError) as fault:
-            return [f"source {source.name!r}: its config.json does not load: {fault}"]
-    base = configs[BASE]
-    found = []
-    for name, config in configs.items():
-        unequal = [
-            f"{key} {config.get(key)!r} instead of {base.get(key)!r}"
-            for key in sorted({*base, *config})
-            if config.get(key) != base.get(key) and not _may_differ(key)
-        ]
-        if unequal:
-            found.append(
-                f"source {name!r} was trained with another configuration than the base: {'; '.join(unequal)}; "
-                "use fine-tunes of this base, or change the source's config.json if you know that it does not matter"
-            )
-    return found
-
-
-def _may_differ(key: str) -> bool:
-    return key in UNLIKE or key.startswith("_") or key.endswith(("dropout", "token_id", "_name", "pdrop"))

@@ -6,7 +6,7 @@ protocol. The conformance suites in `tests/conformance/` say what every member m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -17,10 +17,38 @@ from automerge.recipe import Recipe
 from automerge.records import Evaluation, Proposal, Query, Split, Trial
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from automerge.magnitudes import Magnitudes
+    from automerge.masks import Mask
 
 Genotypes = NDArray[np.float64]
 """A matrix of genotypes, one a row: shape (n, n_genes)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRank:
+    """A tensor as the base's plus a product: base + scale * up @ down, with the product in the base's shape.
+
+    `up` has shape (n_out, r) and `down` (r, n_in), float32. A tensor that equals the base's has rank 0, whatever its
+    shape: it counts as the matrix of its first dimension by all others, so that a vector of length n gives factors
+    (n, 0) and (0, 1).
+    """
+
+    up: Tensor
+    down: Tensor
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """The common size r of the factors."""
+        return int(self.up.shape[1])
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the tensor equals the base's."""
+        return self.rank == 0
 
 
 class Source(Protocol):
@@ -34,8 +62,18 @@ class Source(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every tensor by name, read without loading weights."""
 
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """What `tensor` returns for every name, read without loading weights."""
+
     def tensor(self, name: str) -> Tensor:
-        """The tensor of that name in its stored dtype, on the CPU. Raises KeyError for an unknown name."""
+        """The tensor of that name in the dtype that `dtypes` tells, on the CPU. Raises KeyError for an unknown name."""
+
+    def low_rank(self, name: str) -> LowRank | None:
+        """The tensor of that name by its difference from the base; None if it is stored whole.
+
+        Raises KeyError for an unknown name.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +86,79 @@ class Parameter:
     default: float
 
 
-class Method(Protocol):
-    """A merging method: a pure function from tensors to a tensor."""
+class Statistics(Protocol):
+    """What can be known of one tensor's inputs before the candidate; made at first use and kept."""
 
-    name: str
-    needs_base: bool
-    parameters: tuple[Parameter, ...]
+    def inner_products(self) -> NDArray[np.float64]:
+        """Inner products of the base and the n task vectors, shape (1 + n, 1 + n)."""
 
-    def prepare(self, tensor: Tensor, base: Tensor | None, *, key: tuple[str, ...]) -> Tensor | None:
-        """What of one input tensor does not depend on the candidate, computed once; None if nothing.
+    def magnitudes(self) -> Sequence[Magnitudes]:
+        """For every input the distribution of its task vector's magnitudes."""
 
-        `key` identifies the tensor (source, tensor name) and seeds whatever is drawn at random.
-        """
+    def variances(self) -> Magnitudes:
+        """The distribution of the entries' variances over the task vectors, with sums of each vector's squares."""
+
+
+Weighting = Literal["ratio", "strength", "equal"]
+"""What the weights of a method's inputs do: only their ratio counts, each counts by itself, or they do not count."""
+
+Constants = tuple[NDArray[np.float32], ...]
+"""The numbers a formula needs of one tensor: a row for every input, shape (n, 1) or, for thresholds, (n, PATTERN); or
+one row for all, of shape (1,) or (PATTERN,)."""
+
+
+class Formula(Protocol):
+    """Arithmetic on whole pieces, which `torch.compile` traces."""
 
     def __call__(
-        self,
-        tensors: Sequence[Tensor],
-        weights: Sequence[float],
-        *,
-        base: Tensor | None,
-        prepared: Sequence[Tensor | None],
-        **parameters: float,
+        self, base: Tensor, tensors: Sequence[Tensor], masks: Sequence[Tensor], constants: Sequence[Tensor]
     ) -> Tensor:
-        """The merged tensor in float32, of the inputs' common shape."""
+        """The merged entries in float32."""
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """A method whose result is a sum of the base and the inputs with one coefficient each.
+
+    `coefficients(weights, statistics)` gives the base's coefficient and then those of the inputs; with `same` they do
+    not depend on the tensor, with `vectors` the inputs act by their differences from the base. Raises ValueError for
+    weights that the method cannot take.
+    """
+
+    name: str
+    coefficients: Callable[[Sequence[float], Statistics], Sequence[float]]
+    weighting: Weighting
+    same: bool
+    vectors: bool
+    max_inputs: int | None = None
+    parameters: tuple[Parameter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """A method whose result at every entry depends on the base's and the inputs' entries there.
+
+    `constants(weights, statistics, **parameters)` gives the numbers that the formula needs of one tensor;
+    `formula(base, tensors, masks, constants)` gives the merged entries in float32 from pieces of any dtype of shape
+    (n_rows, PATTERN) or (1, n). `masks` names the bytes that it takes of every input; they come kind by kind.
+    `options` are keywords of `constants` beyond the searched parameters, with their defaults; under
+    `normalize` the formula is `averaging`.
+    """
+
+    name: str
+    constants: Callable[..., Constants]
+    formula: Formula
+    weighting: Weighting
+    parameters: tuple[Parameter, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    averaging: Formula | None = None
+    options: tuple[str, ...] = ()
+    max_inputs: int | None = None
+    vectors: Literal[True] = True
+
+
+Method = WeightedSum | Elementwise
+"""A merging method: pure functions from numbers and tensors to a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +194,10 @@ class Space(Protocol):
     @property
     def genes(self) -> tuple[Gene, ...]:
         """The genes in order."""
+
+    @property
+    def methods(self) -> Sequence[str]:
+        """Names of the merging methods that its recipes may use."""
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
         """n random genotypes in canonical form, shape (n, n_genes)."""
@@ -149,6 +241,15 @@ class LanguageModel(Protocol):
         """For each prompt the greedy continuation, cut before the first stop string."""
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one item has a model read: a prompt, and after it each of the continuations or `n_new_tokens` of its own."""
+
+    prompt: str
+    continuations: tuple[str, ...] = ()
+    n_new_tokens: int = 0
+
+
 class Task(Protocol):
     """A set of items with a way to score a model on each."""
 
@@ -166,6 +267,9 @@ class Task(Protocol):
 
     def size(self, split: Split) -> int:
         """Number of items of that split."""
+
+    def requests(self, split: Split) -> list[Request]:
+        """What scoring has a model read, for every item of that split in the order of the rows."""
 
     def score(self, model: LanguageModel, split: Split, items: Sequence[int]) -> list[float]:
         """Scores in [0, 1] of the items with these row numbers, in their order."""

@@ -6,7 +6,7 @@ in memory are listed together before anything long starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,22 +15,26 @@ from typing import Any
 
 import torch
 
-from automerge.alignment import align, differences
+from automerge.alignment import align
 from automerge.components import build
 from automerge.evaluate import Evaluator, Orders
+from automerge.family import Family, open_family
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
-from automerge.preflight import config_faults, settings_faults, tokenizer_faults
+from automerge.preflight import settings_faults
 from automerge.protocols import Optimizer, Runner, Space, Task
 from automerge.recipe import BASE
 from automerge.records import Objective
 from automerge.search import Budget, Progress, Search
-from automerge.sources.checkpoint import CheckpointSource
 
 RECORDED = ("torch", "transformers", "datasets", "pymoo", "lightgbm", "numpy")
 """Packages whose versions go into the log beside automerge's own."""
+
+
+FREE = ("threads", "placement", "compile")
+"""Options of the model that change how fast it is and not what it is."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,24 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
     if found:
         raise ValueError(_listed("the settings", found))
     tasks, task_faults = _tasks(settings)
-    sources, source_faults = _sources(settings)
-    if task_faults or source_faults:
-        raise ValueError(_listed("this run", [*source_faults, *task_faults]))
+    family = None
+    source_faults = ""
+    try:
+        family = open_family(settings["source"], trust_remote_code=bool(settings["model"]["trust_remote_code"]))
+    except ValueError as fault:
+        source_faults = f"\n{fault}"
+    if task_faults or family is None:
+        raise ValueError(_listed("this run", task_faults) + source_faults)
     # Everything that can refuse its options is built before the weights are read.
-    names = [source.name for source in sources if source.name != BASE]
-    space = build(settings["space"], sources=names, n_layers=align(sources).n_layers)
+    names = [source.name for source in family.sources if source.name != BASE]
+    space = build(settings["space"], sources=names, n_layers=align(family.sources).n_layers)
     objectives = (*(Objective(name) for name in tasks), *(Objective(name, "cost") for name in settings["costs"] or ()))
     ladder = _ladder(settings, tasks)
     budget = Budget(**settings["budget"])
     optimizer = build(
         settings["optimizer"], space=space, objectives=objectives, ladder=ladder, seed=int(settings["seed"])
     )
-    model = _resident(settings["model"], sources)
+    model = _resident(settings["model"], family, space.methods)
     orders: Orders = {}
     return Parts(
         sources=model.sources,
@@ -141,15 +150,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _resident(options: Mapping[str, Any], sources: list[CheckpointSource]) -> ResidentModel:
-    """The live model with all sources in memory."""
+def _resident(options: Mapping[str, Any], family: Family, methods: Sequence[str]) -> ResidentModel:
+    """The live model with all sources beside it."""
     if options["threads"]:
         torch.set_num_threads(int(options["threads"]))
     device = options["device"] if options["device"] != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    resident = ResidentSources(sources, device=device)
-    base = next(source for source in sources if source.name == BASE)
     loading = {key: options[key] for key in ("dtype", "batch_tokens", "trust_remote_code")}
-    return ResidentModel(load_causal_lm(base.folder, device=device, **loading), resident)
+    lm = load_causal_lm(family.base, device=device, vocabulary=family.vocabulary, **loading)
+    resident = ResidentSources(
+        family.sources, device=device, placement=options["placement"], n_held=lm.n_bytes, methods=methods
+    )
+    resident.compile(options["compile"], methods)
+    return ResidentModel(lm, resident)
 
 
 def _tasks(settings: Mapping[str, Any]) -> tuple[dict[str, Task], list[str]]:
@@ -164,23 +176,6 @@ def _tasks(settings: Mapping[str, Any]) -> tuple[dict[str, Task], list[str]]:
     return tasks, found
 
 
-def _sources(settings: Mapping[str, Any]) -> tuple[list[CheckpointSource], list[str]]:
-    paths = {BASE: settings["source"]["base"], **settings["source"]["models"]}
-    revisions = settings["source"].get("revisions") or {}
-    sources, found = [], []
-    for name, path in paths.items():
-        try:
-            sources.append(CheckpointSource(name, str(path), revision=revisions.get(name)))
-        except (ValueError, OSError) as fault:
-            found.append(f"source {name!r}: {fault}")
-    if not found:
-        found = differences(sources)
-        trusting = bool(settings["model"]["trust_remote_code"])
-        found += config_faults(sources, trust_remote_code=trusting)
-        found += tokenizer_faults(sources, trust_remote_code=trusting)
-    return sources, found
-
-
 def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
     largest = max(task.size("search") for task in tasks.values())
     options = settings["fidelity"]
@@ -189,11 +184,11 @@ def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
 
 
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without the two that may change when a run is resumed."""
+    """The settings without those that may change when a run is resumed."""
     return {
         **_absolute_sources(settings),
         "report": {key: value for key, value in settings["report"].items() if key != "baseline"},
-        "model": {key: value for key, value in settings["model"].items() if key != "threads"},
+        "model": {key: value for key, value in settings["model"].items() if key not in FREE},
     }
 
 
@@ -218,4 +213,4 @@ def _differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:
 
 
 def _listed(what: str, found: list[str], verb: str = "be used") -> str:
-    return f"{what} cannot {verb}:\n" + "\n".join(f"  - {fault}" for fault in found)
+    return "\n".join([f"{what} cannot {verb}:", *(f"  - {fault}" for fault in found)])

@@ -12,7 +12,7 @@ from automerge.evaluate import Orders
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.optimizers.evolution import Evolution
-from automerge.protocols import LanguageModel
+from automerge.protocols import LanguageModel, Request
 from automerge.records import Evaluation, Objective, Query, Scores, Split
 from automerge.runners.serial import SerialRunner
 from automerge.search import Budget, Search
@@ -36,6 +36,9 @@ class SizedTask:
 
     def size(self, split: Split) -> int:
         return N_ITEMS
+
+    def requests(self, split: Split) -> list[Request]:
+        raise AssertionError("the simulation has no texts")
 
     def score(self, model: LanguageModel, split: Split, items: Sequence[int]) -> list[float]:
         raise AssertionError("the simulation answers queries itself")

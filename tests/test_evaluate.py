@@ -66,7 +66,8 @@ def test_broken_weights_are_invalid_with_a_reason_and_no_scores(evaluator: Evalu
 
 def test_a_collapsed_model_is_invalid(evaluator: Evaluator, resident: ResidentModel) -> None:
     # All logits are equal whatever is read: the first token wins everywhere.
-    resident.sources._tensors["left"]["lm_head.weight"].zero_()
+    resident.write(LEFT)
+    resident.lm.model.get_output_embeddings().weight.data.zero_()
     answer = evaluator(Query(LEFT, (Slice("write", "search", 0, 90),)))
     assert answer.status == "invalid"
     assert "collapsed" in answer.reason

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -5,10 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from automerge import methods
 from automerge.merge import ResidentSources
 from automerge.recipe import Fusion, Input, uniform
+from automerge.sources.adapter import AdapterSource
 from automerge.sources.checkpoint import CheckpointSource
-from tests import toy
+from automerge.sources.memory import MemorySource
+from tests import adapters, toy
 from tests.toy import N_LAYERS, fused
 
 ATTENTION = "model.layers.1.self_attn.q_proj.weight"
@@ -76,10 +80,123 @@ def test_unknown_sources_layers_and_methods_are_named(sources: list[CheckpointSo
         resident.check(uniform(fused("passthrough", ("nobody", 1.0)), N_LAYERS))
     with pytest.raises(ValueError, match=r"reads layer 3; the sources have layers 0..2"):
         resident.check(uniform(fused("passthrough", ("left", 1.0)), N_LAYERS + 1))
-    with pytest.raises(ValueError, match="unknown merging method 'magic'; known are dare_ties, linear"):
+    with pytest.raises(
+        ValueError, match="unknown merging method 'magic'; known are breadcrumbs, dare_linear, dare_ties"
+    ):
         resident.check(uniform(fused("magic", ("left", 1.0)), N_LAYERS))
 
 
 def test_sources_without_a_base_are_refused(sources: list[CheckpointSource]) -> None:
     with pytest.raises(ValueError, match="one of them 'base'"):
         ResidentSources(sources[1:])
+
+
+METHODS = [name for name in methods.names() if name != "passthrough"]
+
+
+def any_fusion(name: str) -> Fusion:
+    """The method over both variants with unequal weights and the parameters' defaults."""
+    parameters = tuple((parameter.name, parameter.default) for parameter in methods.load(name).parameters)
+    return Fusion(name, (Input("left", None, 0.6), Input("right", None, 0.7)), parameters)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_on_disk_in_the_host_or_on_the_device_give_the_same(name: str, sources: list[CheckpointSource]) -> None:
+    recipe = uniform(any_fusion(name), N_LAYERS)
+    states = {
+        place: ResidentSources(sources, placement=place).state_dict(recipe) for place in ("device", "host", "disk")
+    }
+    for place in ("host", "disk"):
+        assert all(torch.equal(states["device"][key], tensor) for key, tensor in states[place].items())
+
+
+def test_weights_on_disk_take_no_memory_and_those_on_the_device_little_more_than_themselves(
+    sources: list[CheckpointSource],
+) -> None:
+    stored = sum(math.prod(shape) * 2 for source in sources for shape in source.shapes.values())
+    assert ResidentSources(sources, placement="disk").n_bytes == 0
+    resident = ResidentSources(sources, placement="device")
+    assert stored <= resident.n_bytes
+    # Every tensor begins at a multiple of 64 entries, which is much only for tensors of 16.
+    wasted = sum(2 * (-math.prod(shape) % 64) for source in sources for shape in source.shapes.values())
+    assert resident.n_bytes == stored + wasted
+
+
+def adapter_on(llama: dict[str, Path], folder: Path, *, seed: int = 1, **options: object) -> AdapterSource:
+    base = CheckpointSource("base", str(llama["base"]))
+    adapters.make_adapter(llama["base"], folder, seed=seed, **options)
+    return AdapterSource(folder.name, str(folder), base=base)
+
+
+def materialised(source: AdapterSource) -> MemorySource:
+    return MemorySource(source.name, {name: source.tensor(name) for name in source.shapes})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_adapters_and_checkpoints_mix_as_if_adapters_were_merged_in(
+    name: str, sources: list[CheckpointSource], llama: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter = adapter_on(llama, tmp_path / "adapter", r=3, target_modules=["q_proj", "up_proj"])
+    parameters = any_fusion(name).parameters
+    fusion = Fusion(name, (Input("left", None, 0.6), Input("adapter", None, 0.7)), parameters)
+    recipe = uniform(fusion, N_LAYERS)
+    mixed = ResidentSources([*sources, adapter]).state_dict(recipe)
+    dense = ResidentSources([*sources, materialised(adapter)]).state_dict(recipe)
+    for key, tensor in mixed.items():
+        # The sums run in another order, so a value near the middle of two bfloat16 numbers may round to the other.
+        torch.testing.assert_close(tensor.float(), dense[key].float(), rtol=2**-7, atol=1e-6)
+
+
+def test_thirty_adapters_are_added_up_by_their_factors(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [adapter_on(llama, tmp_path / f"a{k}", seed=k, r=4, target_modules=["q_proj"]) for k in range(30)]
+    resident = ResidentSources([CheckpointSource("base", str(llama["base"])), *many])
+    base = {name: many[0].tensor(name) for name in many[0].shapes if many[0].low_rank(name).is_base}  # type: ignore[union-attr]
+    assert resident.n_bytes < 3 * sum(tensor.numel() * 4 for tensor in base.values())
+    inputs = tuple(Input(adapter.name, None, 0.01 * k) for k, adapter in enumerate(many))
+    monkeypatch.setattr(AdapterSource, "tensor", None)  # no dense tensor is asked for
+    merged = resident.state_dict(uniform(Fusion("task_arithmetic", inputs), N_LAYERS))
+    monkeypatch.undo()
+    expected = CheckpointSource("base", str(llama["base"])).tensor(ATTENTION).float()
+    for k, adapter in enumerate(many):
+        expected = expected + 0.01 * k * (adapter.tensor(ATTENTION) - adapter._base.tensor(ATTENTION).float())
+    torch.testing.assert_close(merged[ATTENTION].float(), expected, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["task_arithmetic", "ties"])
+def test_a_task_vector_is_measured_from_the_base_at_its_own_layer(
+    name: str, sources: list[CheckpointSource], llama: dict[str, Path]
+) -> None:
+    fusion = Fusion(
+        name, (Input("left", 1, 0.5), Input("right", 2, 0.8)), (("density", 1.0),) if name == "ties" else ()
+    )
+    merged = dict(ResidentSources(sources).merge(fusion, "attention"))[ATTENTION].float()
+    base, left, right = (weights(llama[source]) for source in ("base", "left", "right"))
+    other = ATTENTION.replace("layers.1", "layers.2")
+    vectors = [
+        0.5 * (left[ATTENTION].float() - base[ATTENTION].float()),
+        0.8 * (right[other].float() - base[other].float()),
+    ]
+    total = vectors[0] + vectors[1]
+    if name == "ties":
+        total = sum(torch.where(v * total > 0, v, 0.0) for v in vectors)  # type: ignore[assignment]
+    torch.testing.assert_close(merged, base[ATTENTION].float() + total, rtol=2**-8, atol=1e-5)
+
+
+def test_unknown_parameters_and_too_many_inputs_are_refused(sources: list[CheckpointSource]) -> None:
+    resident = ResidentSources(sources)
+    with pytest.raises(ValueError, match=r"ties has no parameters \['gamma'\]; it takes \['density', 'normalize'\]"):
+        resident.check(uniform(Fusion("ties", (Input("left", None),), (("gamma", 0.1),)), N_LAYERS))
+    three = tuple(Input(source, None) for source in ("base", "left", "right"))
+    with pytest.raises(ValueError, match="slerp takes at most 2 inputs, got 3"):
+        resident.check(uniform(Fusion("slerp", three), N_LAYERS))
+
+
+def test_inner_products_are_those_of_base_and_task_vectors(
+    sources: list[CheckpointSource], llama: dict[str, Path]
+) -> None:
+    found = ResidentSources(sources).inner_products(ATTENTION)
+    base, left, right = (weights(llama[source])[ATTENTION].double().flatten() for source in ("base", "left", "right"))
+    rows = torch.stack([base, left - base, right - base])
+    np.testing.assert_allclose(found, (rows @ rows.T).numpy(), rtol=1e-5, atol=1e-9)

@@ -55,8 +55,15 @@ def test_another_number_of_layers_is_refused(resident: ResidentModel) -> None:
 
 def test_weights_that_overflow_are_invalid_and_the_next_recipe_is_written_whole(resident: ResidentModel) -> None:
     resident.write(LEFT)
-    with pytest.raises(InvalidModelError, match="gave NaN or infinity"):
-        resident.write(uniform(fused("task_arithmetic", ("left", 3e38), ("right", 3e38)), N_LAYERS))
+    resident.write(uniform(fused("task_arithmetic", ("left", 3e38), ("right", 3e38)), N_LAYERS))
+    with pytest.raises(InvalidModelError, match="logits hold NaN or infinity"):
+        resident.lm.likelihoods([("abc", "de")])
+
+
+def test_a_refused_fusion_leaves_its_slot_unknown_and_the_next_recipe_is_written_whole(resident: ResidentModel) -> None:
+    resident.write(LEFT)
+    with pytest.raises(ValueError, match="must not add up to 0"):
+        resident.write(uniform(fused("linear", ("left", 1.0), ("right", -1.0)), N_LAYERS))
     assert resident.write(LEFT) >= 1
     again = [parameter.clone() for parameter in resident.lm.model.parameters()]
     resident.write(MEAN)

@@ -22,6 +22,8 @@ from automerge.records import REFERENCE, Evaluation, Phase, Scores, Slice, Split
 from automerge.report import find, write_report
 from automerge.report.anatomy import anatomy, palette
 from automerge.report.page import export_command
+from automerge.report.vectors import heat_map
+from automerge.task_vectors import TaskVectors
 
 N_SEARCH, N_TEST, N_LAYERS = 60, 80, 4
 REFERENCES: Mapping[str, tuple[str, tuple[float, ...]]] = {
@@ -448,3 +450,80 @@ def test_anatomy_tells_a_moved_layer() -> None:
     shifted = Recipe(layers=(layer,), outer=Fusion("passthrough", (Input("base", None),)))
     row = anatomy(shifted, palette([shifted])).rows[0]
     assert (row.title, row.cells[0].text) == ("layer 0, scale 0.5", "math layer 3")
+
+
+def made_vectors(n_sources: int, n_layers: int) -> TaskVectors:
+    """Task vectors drawn at random, with layers that have no attention if there are three of them or more."""
+    rng = np.random.default_rng(n_sources)
+    slots: dict[tuple[int | None, str], tuple[tuple[float, ...], ...]] = {}
+    names = tuple(f"source <{k}> with a long name" for k in range(n_sources))
+    for slot in [(None, "outer"), *((layer, part) for layer in range(n_layers) for part in ("attention", "mlp"))]:
+        if slot != (2, "attention"):
+            rows = rng.normal(size=(n_sources + 1, 50)) * np.array([1.0, *[0.1] * n_sources])[:, None]
+            slots[slot] = tuple(map(tuple, (rows @ rows.T).tolist()))
+    return TaskVectors(names, slots)
+
+
+@pytest.mark.parametrize(("n_sources", "n_layers"), [(1, 2), (3, 12), (8, 80)])
+def test_the_heat_map_has_a_row_for_every_source_and_pair_and_a_column_for_every_layer(
+    n_sources: int, n_layers: int
+) -> None:
+    vectors = made_vectors(n_sources, n_layers)
+    figure = heat_map(vectors)
+    attention, mlp, *cosines = figure.data
+    assert len(cosines) == (1 if n_sources > 1 else 0)
+    for layer in (0, n_layers - 1):
+        got = [row[layer] for row in mlp.z]
+        assert got == pytest.approx(vectors.at((layer, "mlp")).norms.tolist())
+        found = vectors.layer(layer).cosines
+        assert [row[layer] for trace in cosines for row in trace.z] == pytest.approx([found[p] for p in vectors.pairs])
+    assert np.shape(mlp.z) == (n_sources, n_layers)
+    assert (attention.z[0][2] is None) if n_layers > 2 else (attention.z[0][1] is not None)
+    # Panels lie one below the other, with rows of the same height.
+    axes = [figure.layout[f"yaxis{k + 1}" if k else "yaxis"] for k in range(len(figure.data))]
+    per_row = [(axis.domain[1] - axis.domain[0]) / len(axis.tickvals) for axis in axes]
+    assert per_row == pytest.approx([per_row[0]] * len(per_row))
+    assert all(above.domain[0] > below.domain[1] for above, below in pairwise(axes))
+    assert axes[0].domain[1] == pytest.approx(1)
+    assert axes[-1].domain[0] == pytest.approx(0)
+
+
+def test_cosines_have_one_scale_around_nothing() -> None:
+    figure = heat_map(made_vectors(3, 4))
+    assert (figure.layout.coloraxis2.cmin, figure.layout.coloraxis2.cmax) == (-1, 1)
+    assert dict(figure.layout.coloraxis2.colorscale)[0.5] == "#ffffff"
+
+
+def test_the_page_tells_task_vectors_as_a_map_and_tables(tmp_path: Path) -> None:
+    vectors = made_vectors(3, 4)
+    run = two_objectives(tmp_path)
+    run.log.write_settings({"task_vectors": vectors.to_settings()})
+    run.report()
+    text = page(tmp_path)
+    assert "<h2>Task vectors</h2>" in text
+    assert len(re.findall(r'id="figure-\d+"', text)) == 1 + 1 + 1
+    assert "source <" not in re.sub("<script.*?</script>", "", text, flags=re.S)
+    rows = dict(re.findall(r'<tr><td class="part">(.*?)</td>(.*?)</tr>', text))
+    expected = {
+        "whole model": vectors.whole(),
+        "mlp": vectors.component("mlp"),
+        "outer (embeddings, head)": vectors.component("outer"),
+        "layer 3": vectors.layer(3),
+        "layer 3, attention": vectors.at((3, "attention")),
+    }
+    for part, geometry in expected.items():
+        cells = re.findall(r'<td class="number">(.*?)</td>', rows[part])
+        assert cells[:3] == [f"{norm:.3f}" for norm in geometry.norms]
+        assert cells[3:] == [f"{geometry.cosines[pair]:.2f}" for pair in ((0, 1), (0, 2), (1, 2))]
+    assert "layer 2, attention" not in rows
+    assert "<h3>task_vectors</h3>" not in text
+
+
+def test_a_lone_source_has_no_cosines_and_an_old_log_no_section(tmp_path: Path) -> None:
+    run = two_objectives(tmp_path / "lone")
+    run.log.write_settings({"task_vectors": made_vectors(1, 2).to_settings()})
+    run.report()
+    assert "length relative to the base" in page(tmp_path / "lone")
+    assert "osine" not in page(tmp_path / "lone")
+    two_objectives(tmp_path / "old").report()
+    assert "Task vectors" not in page(tmp_path / "old")

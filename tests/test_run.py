@@ -48,6 +48,8 @@ def make_settings(folder: Path, family: dict[str, Path], **changes: Any) -> dict
             "batch_tokens": 4096,
             "threads": None,
             "trust_remote_code": False,
+            "placement": "auto",
+            "compile": "auto",
         },
         "report": {"verify": 3, "recommend": 3, "test_items": None, "baseline": None},
     }
@@ -216,7 +218,9 @@ def test_sources_of_another_vocabulary_or_shape_are_refused(
     other = toy.make_model(tmp_path / "other", seed=5)
     toy.make_tokenizer(extra="é").save_pretrained(other)
     settings = make_settings(tmp_path, {**llama, "right": other})
-    with pytest.raises(ValueError, match="source 'right': its vocabulary differs from the base's in 1 entries"):
+    with pytest.raises(
+        ValueError, match="source 'right': it has 1 tokens in its core vocabulary that the base lacks: 'é'"
+    ):
         run.assemble(settings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from automerge.family import Family, open_family
 from automerge.protocols import Likelihood
 from automerge.recipe import BASE, Fusion, Input, uniform
 from automerge.records import Result, Status, Trial
@@ -30,6 +31,12 @@ def make_tokenizer(extra: str = "") -> Any:
     tokenizer.decoder = decoders.Fuse()
     fast: Any = PreTrainedTokenizerFast
     return fast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")  # noqa: S106
+
+
+def family_of(folders: Mapping[str, Path]) -> Family:
+    """The folders of a base and its variants, opened as a run opens them."""
+    models = {name: str(folder) for name, folder in folders.items() if name != BASE}
+    return open_family({"base": str(folders[BASE]), "models": models}, trust_remote_code=False)
 
 
 def make_model(folder: Path, *, kind: str = "llama", seed: int = 0, like: Path | None = None) -> Path:

@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
 from automerge.protocols import Method
 
 
+@cache
 def names() -> tuple[str, ...]:
     """Names of all methods in this folder."""
     return tuple(sorted(module.name for module in iter_modules(__path__)))
 
 
+@cache
 def load(name: str) -> Method:
     """The method of that name. Raises ValueError naming the known ones."""
     if name not in names():

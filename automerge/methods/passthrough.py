@@ -1,37 +1,15 @@
-"""Passthrough: one source's tensor as it is."""
+"""Passthrough: one source's tensor as it is. The weight does not count."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
-from automerge.protocols import Parameter
+from automerge.protocols import Statistics, WeightedSum
 
 
-class Passthrough:
-    """Returns its only input; the weight is ignored."""
-
-    name = "passthrough"
-    needs_base = False
-    parameters: tuple[Parameter, ...] = ()
-
-    def prepare(self, tensor: Tensor, base: Tensor | None, *, key: tuple[str, ...]) -> None:  # noqa: ARG002
-        """Nothing to prepare."""
-        return
-
-    def __call__(
-        self,
-        tensors: Sequence[Tensor],
-        weights: Sequence[float],  # noqa: ARG002
-        *,
-        base: Tensor | None = None,  # noqa: ARG002
-        prepared: Sequence[Tensor | None] = (),  # noqa: ARG002
-    ) -> Tensor:
-        """The input in float32. Raises ValueError unless there is exactly one."""
-        if len(tensors) != 1:
-            raise ValueError(f"passthrough takes exactly one input, got {len(tensors)}; fuse several with `linear`")
-        return tensors[0].float()
+def coefficients(weights: Sequence[float], statistics: Statistics) -> list[float]:  # noqa: ARG001
+    """0 for the base, 1 for the only input."""
+    return [0.0, *(1.0 for _ in weights)]
 
 
-METHOD = Passthrough()
+METHOD = WeightedSum("passthrough", coefficients, weighting="equal", same=True, vectors=False, max_inputs=1)

@@ -1,69 +1,59 @@
-"""TIES: trim, elect sign, merge (arXiv 2306.01708, algorithm 1)."""
+"""TIES: trim, elect sign, merge (arXiv 2306.01708, algorithm 1).
+
+Keeps of each task vector the `density` largest magnitudes of the tensor, elects for each parameter the sign with more
+weighted mass, and adds to the base the weighted values that agree with it. The weights scale each source on its own, so
+agreeing values are summed: equal to mergekit's `ties` with `normalize: false`. With `normalize = 1` they are averaged
+by their weights (the paper's disjoint mean, mergekit's default).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from automerge.protocols import Parameter
-from automerge.signs import elect_and_sum
+from automerge.formulas import elect_and_average, elect_and_sum, keep, n_kept
+from automerge.protocols import Constants, Elementwise, Parameter, Statistics
 
-N_QUANTILES = 4097
-"""Points of the table of magnitudes; tensors with fewer values are tabled whole, so their thresholds are exact."""
-
-
-class Ties:
-    """Keeps of each task vector the `density` largest magnitudes, elects per parameter the sign with more weighted
-    mass, and adds to the base the weighted values that agree with it.
-
-    The weights scale each source on its own, so the agreeing values are summed and not averaged over the sources
-    that agree (the paper's mean with one common factor; mergekit's `normalize`): equal to mergekit's `ties` with
-    `normalize: false`.
-    """
-
-    name = "ties"
-    needs_base = True
-    parameters: tuple[Parameter, ...] = (Parameter("density", 0.1, 1.0, 0.5),)
-
-    def prepare(self, tensor: Tensor, base: Tensor | None, *, key: tuple[str, ...]) -> Tensor:  # noqa: ARG002
-        """Quantiles of the task vector's magnitudes, ascending, float32 of shape (at most N_QUANTILES,)."""
-        if base is None:
-            raise ValueError("ties measures task vectors from a base; name one")
-        magnitudes = (tensor.float() - base.float()).abs().flatten().sort().values
-        if len(magnitudes) <= N_QUANTILES:
-            return magnitudes
-        positions = torch.linspace(0, len(magnitudes) - 1, N_QUANTILES, dtype=torch.float64).round().long()
-        return magnitudes[positions.to(magnitudes.device)]
-
-    def __call__(
-        self,
-        tensors: Sequence[Tensor],
-        weights: Sequence[float],
-        *,
-        base: Tensor | None,
-        prepared: Sequence[Tensor | None] = (),
-        density: float = 0.5,
-    ) -> Tensor:
-        """The merged tensor in float32. Raises ValueError without a base or for a density outside (0, 1]."""
-        if base is None or not 0 < density <= 1:
-            raise ValueError(f"ties needs a base and a density in (0, 1], got density {density} and base {base}")
-        origin = base.float()
-        kept = []
-        for k, tensor in enumerate(tensors):
-            table = prepared[k] if k < len(prepared) else None
-            table = table if table is not None else self.prepare(tensor, base, key=())
-            difference = tensor.float() - origin
-            difference[difference.abs() < threshold(table, density)] = 0.0
-            kept.append(difference.mul_(weights[k]))
-        return elect_and_sum(origin, kept)
+DENSITY = Parameter("density", 0.1, 1.0, 0.5)
 
 
-def threshold(table: Tensor, density: float) -> Tensor:
-    """The magnitude from which on values are kept, a scalar: the `density` share of largest ones."""
-    n_kept = max(1, round(density * len(table)))
-    return table[len(table) - n_kept]
+def constants(weights: Sequence[float], statistics: Statistics, *, density: float = DENSITY.default) -> Constants:
+    """Weights of shape (n, 1) and thresholds of shape (n, PATTERN). Raises ValueError for a density outside (0, 1]."""
+    thresholds = [table.threshold(n_kept(density, table.size)) for table in statistics.magnitudes()]
+    return np.array(weights, dtype=np.float32)[:, None], np.stack(thresholds)
 
 
-METHOD = Ties()
+def formula(
+    base: Tensor,
+    tensors: Sequence[Tensor],
+    masks: Sequence[Tensor],  # noqa: ARG001
+    constants: Sequence[Tensor],
+) -> Tensor:
+    """The base plus the agreeing sum of the trimmed task vectors."""
+    origin = base.float()
+    return origin + elect_and_sum(_trimmed(origin, tensors, constants))
+
+
+def averaging(
+    base: Tensor,
+    tensors: Sequence[Tensor],
+    masks: Sequence[Tensor],  # noqa: ARG001
+    constants: Sequence[Tensor],
+) -> Tensor:
+    """The base plus the weighted mean of the agreeing trimmed task vectors."""
+    origin = base.float()
+    return origin + elect_and_average(_trimmed(origin, tensors, constants), constants[0])
+
+
+def _trimmed(origin: Tensor, tensors: Sequence[Tensor], constants: Sequence[Tensor]) -> list[Tensor]:
+    weights, thresholds = constants
+    differences = [tensor.float() - origin for tensor in tensors]
+    return [
+        keep(difference.abs() >= thresholds[k], difference * weights[k])
+        for k, difference in enumerate(differences)
+    ]
+
+
+METHOD = Elementwise("ties", constants, formula, weighting="strength", parameters=(DENSITY,), averaging=averaging)

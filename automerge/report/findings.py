@@ -16,6 +16,10 @@ from automerge.log import LOG, EvaluationRow, RunLog
 from automerge.records import REFERENCE, Split
 from automerge.report.points import Point, shown
 from automerge.report.volumes import Volume, Volumes, volumes
+from automerge.task_vectors import TaskVectors
+
+TASK_VECTORS = "task_vectors"
+"""The setting under which a log keeps the geometry of its sources."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Findings:
             "share_outside_forward": overhead,
             "failures": dict(Counter(row.evaluation.status for row in self.failures)),
         }
+
+    @property
+    def task_vectors(self) -> TaskVectors | None:
+        """The geometry of the sources; None for a log that holds none."""
+        stored = self.settings.get(TASK_VECTORS)
+        return None if stored is None else TaskVectors.from_settings(stored)
 
     @property
     def is_finished(self) -> bool:

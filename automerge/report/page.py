@@ -13,9 +13,10 @@ from plotly.offline import get_plotlyjs
 
 from automerge.report.anatomy import anatomy, palette
 from automerge.report.figures import models, progress, to_html
-from automerge.report.findings import Findings
+from automerge.report.findings import TASK_VECTORS, Findings
 from automerge.report.marks import fronts, marks
 from automerge.report.points import Point
+from automerge.report.vectors import heat_map, section
 from automerge.report.volumes import N_RESAMPLES
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -61,7 +62,10 @@ def export_command(findings: Findings, point: Point) -> str:
 
 
 def _content(findings: Findings) -> dict[str, Any]:
-    *drawn, volume = to_html([*models(findings), progress(findings)])
+    vectors = findings.task_vectors
+    maps = [] if vectors is None else [heat_map(vectors)]
+    front_figures = models(findings)
+    drawn = to_html([*front_figures, progress(findings), *maps])
     colours = palette([point.trial.recipe for point in findings.recommended])
     return {
         "findings": findings,
@@ -73,11 +77,15 @@ def _content(findings: Findings) -> dict[str, Any]:
         "export_command": export_command,
         "colours": colours,
         "anatomies": [(point, anatomy(point.trial.recipe, colours)) for point in findings.recommended],
-        "settings": {key: json.dumps(value, indent=1) for key, value in sorted(findings.settings.items())},
+        "vectors": None if vectors is None else section(vectors),
+        "settings": {
+            key: json.dumps(value, indent=1) for key, value in sorted(findings.settings.items()) if key != TASK_VECTORS
+        },
         "marks": list(marks(findings).values()),
         "fronts": fronts(findings, (0, 1)) if len(findings.history.objectives) > 1 else [],
-        "figures": drawn,
-        "progress": volume,
+        "figures": drawn[: len(front_figures)],
+        "progress": drawn[len(front_figures)],
+        "map": drawn[-1] if maps else None,
         "plotly_js": get_plotlyjs(),
     }
 

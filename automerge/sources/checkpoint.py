@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from automerge.folders import Header, headers, resolve
+from automerge.protocols import LowRank
+
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-
-
-FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja", "*.py"]
-"""What is fetched from the hub; code runs only under `trust_remote_code`."""
 
 
 class CheckpointSource:
@@ -34,39 +32,35 @@ class CheckpointSource:
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every tensor by name, read from the headers alone."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for path in sorted(set(self._files.values())):
-            with safe_open(path, framework="pt") as file:
-                shapes.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118 (no mapping)
-        return shapes
+        return {name: header.shape for name, header in self._headers.items()}
+
+    @cached_property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """Stored dtype of every tensor by name, read from the headers alone."""
+        return {name: header.dtype for name, header in self._headers.items()}
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of that name in its stored dtype, on the CPU. Raises KeyError for an unknown name."""
-        if name not in self._files:
-            raise KeyError(f"source {self.name!r} has no tensor {name!r}; it has {len(self._files)} others")
+        self._refuse_unknown(name)
         with safe_open(self._files[name], framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
 
+    def low_rank(self, name: str) -> LowRank | None:
+        """None: every tensor is stored whole. Raises KeyError for an unknown name."""
+        self._refuse_unknown(name)
+        return None
 
-def resolve(path: str, *, revision: str | None = None) -> Path:
-    """The local folder of a model: the path itself, or the downloaded snapshot of a hub id.
+    @cached_property
+    def _headers(self) -> dict[str, Header]:
+        found: dict[str, Header] = {}
+        for path in sorted(set(self._files.values())):
+            found.update(headers(path))
+        return found
 
-    Raises FileNotFoundError if it is neither a folder nor to be had from the hub.
-    """
-    local = Path(path).expanduser()
-    if local.is_dir():
-        return local.resolve()
-    if local.is_absolute() or path.startswith((".", "~")):
-        raise FileNotFoundError(f"no model folder at {local}; give an existing folder or a hub id such as org/name")
-    try:
-        snapshot = snapshot_download(path, revision=revision, allow_patterns=FILES, ignore_patterns=["consolidated*"])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
-        raise FileNotFoundError(
-            f"{path!r} is no local folder, and the hub did not give it ({type(fault).__name__}: {fault}); "
-            "check the spelling, the network, or `hf auth login` for a gated model"
-        ) from fault
-    return Path(snapshot)
+    def _refuse_unknown(self, name: str) -> None:
+        if name not in self._files:
+            raise KeyError(f"source {self.name!r} has no tensor {name!r}; it has {len(self._files)} others")
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:

@@ -22,11 +22,11 @@ from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, OutputLayer
 DECIMALS = 4
 """Real genes are rounded to this many decimals; finer differences do not change what a model can do."""
 
-RATIO = ("linear", "slerp")
-"""The methods for which only the ratio of the weights counts."""
+JOINS = 0.5
+"""Where weights do not count, the sources take part whose weight is at least this share of the largest."""
 
-DENSITY = 0.5
-"""Default density, and the density of the uniform reference merges."""
+ABSENT = {"density": 1.0}
+"""What features say of a parameter under a method that has none: nothing is dropped. Other parameters are 0 then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _Slot:
     component: str
     method: int
     weights: slice
-    density: int | None
+    parameters: Mapping[str, int]
 
 
 class LayerwiseFusion:
@@ -58,24 +58,37 @@ class LayerwiseFusion:
     ) -> None:
         self.sources = tuple(sources)
         self.n_layers = n_layers
-        self.methods = tuple(method for method in methods if not (method == "slerp" and len(self.sources) < 2))
+        self.methods = tuple(methods)
         self.granularity = granularity
         self.components = tuple(components)
         self.max_weight = max_weight
         self.strengths = tuple(strengths)
         self._refuse_faults()
-        densities = {
-            method: parameter
-            for method in self.methods
-            for parameter in methods_folder.load(method).parameters
-            if parameter.name == "density"
+        known = {method: methods_folder.load(method) for method in self.methods}
+        if len(self.sources) == 1:
+            # Of one source, all that join several by angle or ratio are the source itself.
+            known = {
+                name: method for name, method in known.items() if method.weighting == "strength" or name == "linear"
+            }
+            self.methods = tuple(known)
+        self._parameters = {parameter.name: parameter for method in known.values() for parameter in method.parameters}
+        self._takes = {
+            name: [m for m, method in known.items() if name in {p.name for p in method.parameters}]
+            for name in self._parameters
         }
-        self._sparse = tuple(densities)
-        self._density = next(iter(densities.values()), None)
+        self._ratio = [name for name, method in known.items() if method.weighting != "strength"]
+        self._equal = [name for name, method in known.items() if method.weighting == "equal"]
+        self._pairs = [name for name, method in known.items() if method.max_inputs == 2]
+        self._sparse = self._takes.get("density", [])
+        # A source as it is has one form: by a method that drops nothing, if there is one.
+        self._plain = next((method for method in self.methods if method not in self._sparse), self.methods[0])
+        # Weights alone tell what plain sums do; of these methods a landscape model has to know that they are used.
+        self._flags = [m for m, method in known.items() if method.parameters or (method.vectors and m in self._ratio)]
         self._codes = {method: code for code, method in enumerate(self.methods)}
         self.genes, self._slots = self._layout()
         self._lower = np.array([gene.lower for gene in self.genes])
         self._upper = np.array([gene.upper for gene in self.genes])
+        self._default = np.array([gene.default for gene in self.genes])
         self._is_code = np.array([gene.n_choices > 0 for gene in self.genes])
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
@@ -93,7 +106,7 @@ class LayerwiseFusion:
             for slot in self._slots:
                 block = int(np.searchsorted(edges, slot.group, side="right"))
                 key = ((), (slot.component,), (slot.component, block), (slot.component, slot.group))[level]
-                genes = np.r_[slot.method : slot.weights.stop + (slot.density is not None)]
+                genes = np.r_[slot.method : slot.weights.stop + len(slot.parameters)]
                 if key not in drawn:
                     values = rng.uniform(self._lower[genes], self._upper[genes])
                     values[0] = rng.integers(len(self.methods))
@@ -126,24 +139,22 @@ class LayerwiseFusion:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Per slot: the effective weight of every source, the density, one flag per sparsifying method."""
-        flags = self._sparse
+        """Per slot: the effective weight of every source, the methods' parameters, a flag for each method that needs it."""
         return tuple(
             f"{_place(slot)}.{name}"
             for slot in self._slots
-            for name in (*self.sources, *(("density", *flags) if flags else ()))
+            for name in (*self.sources, *self._parameters, *self._flags)
         )
 
     def features(self, X: Genotypes) -> NDArray[np.float64]:
         """Effective weights instead of codes, shape (n, n_features); a density of 1 means that nothing is dropped."""
-        flags = self._sparse
         columns = []
         for slot in self._slots:
             columns.append(X[:, slot.weights])
-            if slot.density is not None:
-                is_sparse = self._uses(X, slot, self._sparse)
-                columns.append(np.where(is_sparse, X[:, slot.density], 1.0)[:, None])
-                columns.extend(self._uses(X, slot, (flag,)).astype(np.float64)[:, None] for flag in flags)
+            for name, position in slot.parameters.items():
+                acts = self._uses(X, slot, self._takes[name])
+                columns.append(np.where(acts, X[:, position], ABSENT.get(name, 0.0))[:, None])
+            columns.extend(self._uses(X, slot, (flag,)).astype(np.float64)[:, None] for flag in self._flags)
         return np.concatenate(columns, axis=1)
 
     def references(self) -> Mapping[str, Reference]:
@@ -153,18 +164,17 @@ class LayerwiseFusion:
         """
         n = len(self.sources)
         found: dict[str, Reference] = {}
-        vector = next((method for method in self.methods if method not in RATIO), None)
+        vector = next((method for method in self.methods if method not in self._ratio), None)
         if vector is not None:
             found[BASE] = self._tied(vector, np.zeros(n), kind="source")
         for k, source in enumerate(self.sources):
             # Any method gives a source back if nothing else is read and nothing is dropped.
-            found[source] = self._tied(self.methods[0], np.eye(n)[k], density=1.0, kind="source")
-        if "linear" in self._codes and n > 1:
-            found["linear"] = self._tied("linear", np.full(n, 1 / n))
-        if "slerp" in self._codes and n == 2:
-            found["slerp"] = self._tied("slerp", np.full(n, 0.5))
+            found[source] = self._tied(self._plain, np.eye(n)[k], density=1.0, kind="source")
+        for method in self._ratio:
+            if n > 1 and (method not in self._pairs or n == 2):
+                found[method] = self._tied(method, np.full(n, 1 / n))
         for method in self.methods:
-            if method not in RATIO:
+            if method not in self._ratio:
                 for strength in self.strengths:
                     found[f"{method} {strength:g}"] = self._tied(method, np.full(n, strength))
         return found
@@ -185,7 +195,7 @@ class LayerwiseFusion:
         return np.asarray(self.repair(x[None])[0])
 
     def to_configspace(self) -> Any:
-        """The space as a `ConfigSpace.ConfigurationSpace`: a density exists only under a method that has one."""
+        """The space as a `ConfigSpace.ConfigurationSpace`: a parameter exists only under methods that have it."""
         from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition  # noqa: PLC0415 (optional consumer)
 
         space = ConfigurationSpace()
@@ -194,17 +204,19 @@ class LayerwiseFusion:
             space.add(method)
             for gene in self.genes[slot.weights]:
                 space.add(Float(gene.name, (gene.lower, gene.upper), default=gene.default))
-            if slot.density is not None:
-                gene = self.genes[slot.density]
-                density = Float(gene.name, (gene.lower, gene.upper), default=gene.default)
-                space.add(density)
-                space.add(InCondition(density, method, list(self._sparse)))
+            for name, position in slot.parameters.items():
+                gene = self.genes[position]
+                parameter = Float(gene.name, (gene.lower, gene.upper), default=gene.default)
+                space.add(parameter)
+                space.add(InCondition(parameter, method, self._takes[name]))
         return space
 
     def _refuse_faults(self) -> None:
         known = methods_folder.names()
         known = tuple(name for name in known if name != "passthrough")
         faults = [f"unknown method {method!r}, known are {known}" for method in self.methods if method not in known]
+        if len(set(self.methods)) < len(self.methods):
+            faults.append(f"each method can be named once, got {list(self.methods)}")
         if self.max_weight < 1 or any(not 0 < strength <= self.max_weight for strength in self.strengths):
             faults.append(
                 "max_weight must be >= 1, so that every source is a model of the space, and strengths must lie in "
@@ -228,12 +240,13 @@ class LayerwiseFusion:
         places = [(group, component) for group in range(self._n_groups()) for component in self.components]
         n = len(self.sources)
         for group, component in [*places, (-1, OUTER)]:
+            first = len(genes) + 1 + n
             slot = _Slot(
                 group=group,
                 component=component,
                 method=len(genes),
-                weights=slice(len(genes) + 1, len(genes) + 1 + n),
-                density=len(genes) + 1 + n if self._density is not None else None,
+                weights=slice(first - n, first),
+                parameters={name: first + k for k, name in enumerate(self._parameters)},
             )
             prefix = _place(slot)
             last_code = len(self.methods) - 1
@@ -241,9 +254,9 @@ class LayerwiseFusion:
             for source in self.sources:
                 role = f"weight:{source}"
                 genes.append(Gene(f"{prefix}.{source}", group, component, role, 0.0, self.max_weight, 0, 1 / n))
-            if self._density is not None:
-                bounds = (self._density.lower, self._density.upper)
-                genes.append(Gene(f"{prefix}.density", group, component, "density", *bounds, 0, DENSITY))
+            for name, parameter in self._parameters.items():
+                bounds = (parameter.lower, parameter.upper)
+                genes.append(Gene(f"{prefix}.{name}", group, component, name, *bounds, 0, parameter.default))
             slots.append(slot)
         return tuple(genes), tuple(slots)
 
@@ -253,13 +266,16 @@ class LayerwiseFusion:
 
     def _repair_slot(self, X: Genotypes, slot: _Slot) -> None:
         weights = X[:, slot.weights]
-        ratio = self._uses(X, slot, RATIO)
+        ratio = self._uses(X, slot, self._ratio)
         weights[ratio & (weights.sum(axis=1) == 0)] = round(1 / len(self.sources), DECIMALS)
-        # Slerp joins two sources: those of the largest weights.
+        equal = self._uses(X, slot, self._equal)[:, None]
+        joins = weights >= JOINS * weights.max(axis=1, keepdims=True)
+        weights[:] = np.where(equal, joins, weights)
+        # Methods that join two sources take those of the largest weights.
         dropped = np.zeros_like(weights, dtype=bool)
         order = np.argsort(-weights, axis=1, kind="stable")
         np.put_along_axis(dropped, order[:, 2:], values=True, axis=1)
-        weights[dropped & self._uses(X, slot, ("slerp",))[:, None]] = 0.0
+        weights[dropped & self._uses(X, slot, self._pairs)[:, None]] = 0.0
         # Weights that add up to 1 but for rounding stay as they are, so that repairing twice changes nothing.
         total = weights.sum(axis=1)
         off = ratio & (np.abs(total - 1) > 0.51 * len(self.sources) * 10.0**-DECIMALS)
@@ -269,15 +285,19 @@ class LayerwiseFusion:
         whole = alone & (weights.max(axis=1) == 1) & (~self._uses(X, slot, self._sparse) | self._is_dense(X, slot))
         source = (alone & ratio) | whole
         weights[source] = weights[source] > 0
-        X[source, slot.method] = 0.0
+        X[source, slot.method] = self._codes[self._plain]
         base = ~ratio & (weights.max(axis=1) == 0)
-        X[base, slot.method] = next((code for name, code in self._codes.items() if name not in RATIO), 0.0)
-        if slot.density is not None:
-            X[source, slot.density] = 1.0
-            X[~self._uses(X, slot, self._sparse) | base, slot.density] = DENSITY
+        X[base, slot.method] = next((code for name, code in self._codes.items() if name not in self._ratio), 0.0)
+        for name, position in slot.parameters.items():
+            inactive = ~self._uses(X, slot, self._takes[name]) | base | source
+            X[inactive, position] = self._default[position]
+        if "density" in slot.parameters:
+            # Under a method that drops entries, only a density of 1 gives the source whole.
+            X[source & self._uses(X, slot, self._sparse), slot.parameters["density"]] = 1.0
 
     def _is_dense(self, X: Genotypes, slot: _Slot) -> NDArray[np.bool_]:
-        return X[:, slot.density] == 1 if slot.density is not None else np.ones(len(X), dtype=bool)
+        position = slot.parameters.get("density")
+        return X[:, position] == 1 if position is not None else np.ones(len(X), dtype=bool)
 
     def _fusion(self, x: NDArray[np.float64], slot: _Slot, layer: int | None) -> Fusion:
         method = self.methods[int(x[slot.method])]
@@ -288,28 +308,26 @@ class LayerwiseFusion:
         )
         if not inputs:
             return Fusion("passthrough", (Input(BASE, layer),))
-        dense = method not in self._sparse or (slot.density is not None and x[slot.density] == 1)
+        dense = method not in self._sparse or x[slot.parameters["density"]] == 1
         if len(inputs) == 1 and inputs[0].weight == 1 and dense:
             return Fusion("passthrough", (Input(inputs[0].source, layer),))
-        parameters: tuple[tuple[str, float], ...] = ()
-        if slot.density is not None and method in self._sparse:
-            parameters = (("density", float(x[slot.density])),)
-        return Fusion(method, inputs, parameters)
+        taken = [(name, at) for name, at in slot.parameters.items() if method in self._takes[name]]
+        return Fusion(method, inputs, tuple((name, float(x[at])) for name, at in taken))
 
     def _tied(
         self,
         method: str,
         weights: NDArray[np.float64],
         *,
-        density: float = DENSITY,
+        density: float | None = None,
         kind: Literal["source", "uniform"] = "uniform",
     ) -> Reference:
         x = np.array([gene.default for gene in self.genes])
         for slot in self._slots:
             x[slot.method] = self._codes[method]
             x[slot.weights] = weights
-            if slot.density is not None:
-                x[slot.density] = density
+            if density is not None and "density" in slot.parameters:
+                x[slot.parameters["density"]] = density
         return Reference(self.repair(x[None])[0], kind)
 
 

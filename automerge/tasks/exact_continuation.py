@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automerge.items import Templates, by_split, fingerprint, overlap
-from automerge.protocols import LanguageModel
+from automerge.protocols import LanguageModel, Request
 from automerge.records import Split
 
 
@@ -50,6 +50,10 @@ class ExactContinuation:
     def size(self, split: Split) -> int:
         """Number of items of that split."""
         return len(self._items[split])
+
+    def requests(self, split: Split) -> list[Request]:
+        """Every prompt with its answer and stop."""
+        return [Request(prompt, (answer,)) for prompt, answer in self._items[split]]
 
     def pairs(self, split: Split, items: Sequence[int]) -> list[tuple[str, str]]:
         """(prompt, answer with stop) of these items."""

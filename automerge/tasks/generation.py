@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from automerge.items import Templates, by_split, fingerprint, overlap
-from automerge.protocols import LanguageModel
+from automerge.protocols import LanguageModel, Request
 from automerge.records import Split
 
 
@@ -68,6 +68,10 @@ class Generation:
     def size(self, split: Split) -> int:
         """Number of items of that split."""
         return len(self._items[split])
+
+    def requests(self, split: Split) -> list[Request]:
+        """Every prompt with the most tokens that may be generated after it."""
+        return [Request(problem.prompt, n_new_tokens=self._max_new_tokens) for problem in self._items[split]]
 
     def score(self, model: LanguageModel, split: Split, items: Sequence[int]) -> list[float]:
         """1.0 where the extracted final answer is right, else 0.0."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from automerge.items import Row, Templates, by_split, fingerprint, overlap
-from automerge.protocols import LanguageModel, Likelihood
+from automerge.protocols import LanguageModel, Likelihood, Request
 from automerge.records import Split
 
 
@@ -65,6 +65,10 @@ class MultipleChoice:
     def size(self, split: Split) -> int:
         """Number of items of that split."""
         return len(self._items[split])
+
+    def requests(self, split: Split) -> list[Request]:
+        """Every prompt with its choices."""
+        return [Request(question.prompt, question.choices) for question in self._items[split]]
 
     def score(self, model: LanguageModel, split: Split, items: Sequence[int]) -> list[float]:
         """1.0 where the right choice has the highest log-probability, else 0.0; a tie goes to the first."""

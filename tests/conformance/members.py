@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pkgutil import iter_modules
 
+from safetensors.torch import load_file
+
+from automerge import methods
 from automerge.fidelity import Ladder
 from automerge.optimizers.evolution import Evolution
 from automerge.optimizers.random_search import RandomSearch
-from automerge.protocols import Optimizer, Space, Task
+from automerge.protocols import Optimizer, Source, Space, Task
 from automerge.records import Objective
+from automerge.sources.adapter import AdapterSource
+from automerge.sources.checkpoint import CheckpointSource
+from automerge.sources.memory import MemorySource
 from automerge.spaces.lfs import LayerwiseFusion
 from automerge.tasks.exact_continuation import ExactContinuation
 from automerge.tasks.generation import Generation
 from automerge.tasks.multiple_choice import MultipleChoice
+from tests import adapters
 from tests.toy import copy_rows, write_jsonl
 
 
@@ -38,6 +45,10 @@ SPACES: dict[str, Callable[[], Space]] = {
     "lfs, linear": lambda: lfs(methods=["linear"]),
     "lfs, four sources": lambda: LayerwiseFusion(sources=["a", "b", "c", "d"], n_layers=2, max_weight=1.0),
     "lfs, three sources": lambda: LayerwiseFusion(sources=["a", "b", "c"], n_layers=3, granularity=2),
+    "lfs, every method": lambda: LayerwiseFusion(
+        sources=["a", "b", "c"], n_layers=3, methods=[name for name in methods.names() if name != "passthrough"]
+    ),
+    "lfs, spherical methods": lambda: lfs(methods=["nuslerp", "karcher", "model_stock", "sce"]),
     "lfs, one source": lambda: LayerwiseFusion(sources=["a"], n_layers=3),
 }
 
@@ -49,6 +60,22 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
     "random_search, full": lambda s, o, ladder, seed: RandomSearch(
         space=s, objectives=o, ladder=ladder, seed=seed, halving=False
     ),
+}
+
+
+SourceFactory = Callable[[Mapping[str, Path], Path], Source]
+
+
+def _adapter(folders: Mapping[str, Path], scratch: Path) -> Source:
+    base = CheckpointSource("base", str(folders["base"]))
+    folder = adapters.make_adapter(folders["base"], scratch / "adapter")
+    return AdapterSource("left", str(folder), base=base)
+
+
+SOURCES: dict[str, SourceFactory] = {
+    "checkpoint": lambda folders, scratch: CheckpointSource("left", str(folders["left"])),
+    "memory": lambda folders, scratch: MemorySource("left", load_file(folders["left"] / "model.safetensors")),
+    "adapter": _adapter,
 }
 
 

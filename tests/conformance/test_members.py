@@ -1,12 +1,12 @@
 from pathlib import Path
 
 from automerge import optimizers, runners, sources, spaces, tasks
-from tests.conformance.members import OPTIMIZERS, SPACES, make_tasks, modules
+from tests.conformance.members import OPTIMIZERS, SOURCES, SPACES, make_tasks, modules
 
 
 def test_every_module_of_every_folder_is_a_member_of_its_suite(tmp_path: Path) -> None:
     assert modules(spaces) == {name.split(",")[0] for name in SPACES}
     assert modules(optimizers) == {name.split(",")[0] for name in OPTIMIZERS}
     assert modules(tasks) == set(make_tasks(tmp_path))
-    assert modules(sources) == {"checkpoint"}
+    assert modules(sources) == {name.split(",")[0] for name in SOURCES}
     assert modules(runners) == {"serial"}

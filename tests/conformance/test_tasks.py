@@ -1,10 +1,11 @@
 """What every task must do."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from automerge.protocols import Task
+from automerge.protocols import Likelihood, Task
 from tests.conformance.members import make_tasks
 from tests.toy import ToyModel
 
@@ -29,6 +30,28 @@ def test_a_model_that_follows_the_rule_is_right_and_one_that_does_not_is_wrong(t
 
     assert set(task.score(ToyModel(), "test", range(12))) == {1.0}
     assert set(task.score(Contrary(), "test", range(12))) == {0.0}
+
+
+def test_requests_are_what_scoring_has_a_model_read(task: Task) -> None:
+    read: list[set[tuple[str, str | int]]] = []
+
+    class Recorder(ToyModel):
+        def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
+            read.append(set(pairs))
+            return super().likelihoods(pairs)
+
+        def generate(self, prompts: Sequence[str], *, stop: Sequence[str], max_new_tokens: int) -> list[str]:
+            read.append({(prompt, max_new_tokens) for prompt in prompts})
+            return super().generate(prompts, stop=stop, max_new_tokens=max_new_tokens)
+
+    requests = task.requests("test")
+    assert len(requests) == task.size("test")
+    for item in (0, 5):
+        read.clear()
+        task.score(Recorder(), "test", [item])
+        request = requests[item]
+        told = {(request.prompt, after) for after in request.continuations or (request.n_new_tokens,)}
+        assert set().union(*read) == told
 
 
 def test_fingerprints_tell_other_data_apart(task: Task, tmp_path: Path) -> None:

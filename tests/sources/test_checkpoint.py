@@ -14,6 +14,8 @@ def test_tensors_and_shapes_are_those_of_the_file_in_its_dtype(llama: dict[str, 
     assert source.shapes == {name: tuple(tensor.shape) for name, tensor in expected.items()}
     assert all(torch.equal(source.tensor(name), tensor) for name, tensor in expected.items())
     assert {source.tensor(name).dtype for name in expected} == {torch.bfloat16}
+    assert source.dtypes == dict.fromkeys(expected, torch.bfloat16)
+    assert {source.low_rank(name) for name in expected} == {None}
 
 
 def test_sharded_checkpoints_are_read_and_missing_shards_named(llama: dict[str, Path], tmp_path: Path) -> None:
@@ -34,6 +36,8 @@ def test_sharded_checkpoints_are_read_and_missing_shards_named(llama: dict[str, 
 def test_unknown_tensors_are_refused_by_name(llama: dict[str, Path]) -> None:
     with pytest.raises(KeyError, match="source 'left' has no tensor 'nothing'"):
         CheckpointSource("left", str(llama["left"])).tensor("nothing")
+    with pytest.raises(KeyError, match="source 'left' has no tensor 'nothing'"):
+        CheckpointSource("left", str(llama["left"])).low_rank("nothing")
 
 
 def test_folders_without_safetensors_are_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""The base and its fine-tunes as a run names them: opened, compared with each other, their vocabularies aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from automerge.aligned_source import aligned, embedding_rows
+from automerge.alignment import differences
+from automerge.configurations import config_faults
+from automerge.folders import resolve
+from automerge.protocols import Source
+from automerge.recipe import BASE
+from automerge.sources.adapter import AdapterSource, is_adapter
+from automerge.sources.checkpoint import CheckpointSource
+from automerge.vocabulary import Vocabulary, unite
+
+
+@dataclass(frozen=True)
+class Family:
+    """Sources with equal layouts, the base first; their folders by name; and the vocabulary of merged models."""
+
+    sources: tuple[Source, ...]
+    folders: Mapping[str, Path]
+    vocabulary: Vocabulary
+
+    @property
+    def base(self) -> Path:
+        """The folder of the base."""
+        return self.folders[BASE]
+
+
+def open_family(options: Mapping[str, Any], *, trust_remote_code: bool) -> Family:
+    """The family that the `source` section of the settings names. Headers and tokenizers are read, not the weights.
+
+    Raises ValueError with all faults of all sources, one a line after a dash.
+    """
+    revisions = options.get("revisions") or {}
+    found: list[str] = []
+    sources: dict[str, CheckpointSource | AdapterSource] = {}
+    for name, path in {BASE: options["base"], **options["models"]}.items():
+        try:
+            sources[name] = _open(name, str(path), sources.get(BASE), revisions.get(name))
+        except (ValueError, OSError) as fault:
+            found.append(f"source {name!r}: {fault}")
+            if name == BASE:
+                break
+    if found:
+        raise ValueError(_listed(found))
+    opened = list(sources.values())
+    folders = {source.name: source.folder for source in opened}
+    checkpoints = [source for source in opened if isinstance(source, CheckpointSource)]
+    found += config_faults(checkpoints, trust_remote_code=trust_remote_code)
+    try:
+        vocabulary = unite(
+            folders,
+            {source.name: embedding_rows(source.shapes) for source in opened},
+            chat_template=options.get("chat_template"),
+            trust_remote_code=trust_remote_code,
+        )
+    except (ValueError, OSError) as fault:
+        raise ValueError(_listed([*found, *differences(opened), str(fault)])) from fault
+    alike = aligned(opened, vocabulary)
+    found += differences(alike)
+    if found:
+        raise ValueError(_listed(found))
+    return Family(tuple(alike), folders, vocabulary)
+
+
+def _open(name: str, path: str, base: Source | None, revision: str | None) -> CheckpointSource | AdapterSource:
+    folder = resolve(path, revision=revision)
+    if not is_adapter(folder):
+        return CheckpointSource(name, str(folder))
+    if base is None:
+        raise ValueError(f"{path} is a LoRA adapter; the base must be the checkpoint that it was trained on")
+    return AdapterSource(name, str(folder), base=base)
+
+
+def _listed(found: list[str]) -> str:
+    return "\n".join(f"  - {fault}" for fault in found)

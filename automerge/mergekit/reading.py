@@ -1,0 +1,345 @@
+"""A mergekit configuration to a recipe: gradients and filters are evaluated tensor by tensor, as mergekit does.
+
+All tensors of a slot must come out with the same fusion, since a recipe has one for a layer's component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+from automerge.alignment import Alignment
+from automerge.mergekit.forms import FORMS, Form
+from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe
+
+KEYS = (
+    "merge_method",
+    "base_model",
+    "parameters",
+    "models",
+    "slices",
+    "dtype",
+    "out_dtype",
+    "tokenizer_source",
+    "chat_template",
+)
+"""The keys of a configuration that are understood. Dtypes and the chat template do not change a recipe."""
+
+FIRST = ("embed", "wte", "wpe")
+"""Parts of the names of tensors before the layers, which the first slice sets; what comes after is set by the last."""
+
+
+def from_yaml(text: str, names: Mapping[str, str], alignment: Alignment) -> Recipe:
+    """The recipe of a mergekit configuration, in its `models` or its `slices` form.
+
+    `names` gives the source name of every model as the configuration spells it. Weights take in `lambda`, and
+    `normalize` where it divides all entries alike; inputs of weight 0 are left out; `int8_mask` and dtypes make no
+    difference here. `rescale: true` is read as the division by the probability, which for DARE has the same mean.
+    Raises ValueError listing everything that a recipe cannot express.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise ValueError(f"this is no YAML: {fault}") from fault
+    method = content.get("merge_method") if isinstance(content, dict) else None
+    if method not in FORMS:
+        raise ValueError(f"expected a merge_method that automerge knows, {', '.join(FORMS)}; got {method!r}")
+    try:
+        return _Reader(content, names, alignment).recipe()
+    except (KeyError, TypeError, AttributeError) as fault:
+        raise ValueError(
+            f"this is not a configuration as mergekit documents it: {type(fault).__name__} {fault}"
+        ) from fault
+
+
+class Read(NamedTuple):
+    """One input of a tensor in a configuration."""
+
+    model: str
+    layer: int | None
+    tensor: str
+
+
+class _UnreadableError(Exception):
+    """A part of the configuration that no recipe expresses; the message says which."""
+
+
+@dataclass
+class _Reader:
+    """Reads one configuration. Holds the faults found so far."""
+
+    content: dict[str, Any]
+    names: Mapping[str, str]
+    alignment: Alignment
+    faults: dict[str, None] = field(default_factory=dict)
+
+    def recipe(self) -> Recipe:
+        """The recipe. Raises ValueError with all faults."""
+        slices = self._slices()
+        self._check(slices)
+        layers: list[OutputLayer] = []
+        outer: list[Fusion] = []
+        if not self.faults:
+            for part in slices:
+                layers += [self._layer(part, offset, len(layers) + offset) for offset in range(_length(part))]
+            outer = self._outer(slices[0], slices[-1])
+        if self.faults:
+            listed = "\n".join(f"  - {fault}" for fault in self.faults)
+            raise ValueError(f"this mergekit configuration cannot be read as a recipe:\n{listed}")
+        return Recipe(layers=tuple(layers), outer=outer[0])
+
+    def _slices(self) -> list[dict[str, Any]]:
+        """The slices; `models` are one slice of all layers, to which mergekit adds the base if it is not there."""
+        if ("models" in self.content) == ("slices" in self.content):
+            self.faults["exactly one of models and slices must be there (modules are not read)"] = None
+            return []
+        if "slices" in self.content:
+            return list(self.content["slices"])
+        whole = [0, self.alignment.n_layers]
+        models = list(self.content["models"])
+        base = self.content.get("base_model")
+        if base and base not in [model["model"] for model in models]:
+            models.append({"model": base})
+        return [{"sources": [{**model, "layer_range": whole} for model in models]}]
+
+    def _check(self, slices: Sequence[dict[str, Any]]) -> None:
+        unknown = [key for key in self.content if key not in KEYS]
+        if unknown:
+            self.faults[f"{', '.join(unknown)} cannot be read"] = None
+        tokenizer = self.content.get("tokenizer_source")
+        if tokenizer not in (None, "base", self.content.get("base_model")):
+            self.faults[f"tokenizer_source must be base, got {tokenizer}: automerge merges no vocabularies"] = None
+        n_layers = self.alignment.n_layers
+        for number, part in enumerate(slices):
+            models = [source["model"] for source in part["sources"]]
+            ranges = [source["layer_range"] for source in part["sources"]]
+            strange = [
+                str(model) for model in [*models, _base(self.content, part)] if model and model not in self.names
+            ]
+            if strange:
+                self.faults[f"no source name is given for {', '.join(dict.fromkeys(strange))}"] = None
+            if len({end - start for start, end in ranges}) != 1 or len(set(models)) < len(models):
+                self.faults[f"slice {number} must read equally many layers of models that are not repeated"] = None
+            if any(not 0 <= start < end <= n_layers for start, end in ranges):
+                self.faults[f"slice {number} must read some of layers 0..{n_layers - 1}, got {ranges}"] = None
+            if part.get("residual_weight") is not None:
+                self.faults[f"slice {number} has a residual_weight, which is not read"] = None
+
+    def _layer(self, part: dict[str, Any], offset: int, depth: int) -> OutputLayer:
+        n = _length(part)
+        position = offset / (n - 1) if n > 1 else 1.0
+        starts = {source["model"]: source["layer_range"][0] + offset for source in part["sources"]}
+        components: list[tuple[str, Fusion]] = []
+        for component in COMPONENTS:
+            found: dict[Fusion, str] = {}
+            for name in self.alignment.slots.get((next(iter(starts.values())), component), ()):
+                reads = [Read(model, start, self.alignment.name_at(name, start)) for model, start in starts.items()]
+                self._add(found, part, reads, self.alignment.name_at(name, depth), position)
+            components += [(component, fusion) for fusion in self._one(found, f"{component} of output layer {depth}")]
+        return OutputLayer(tuple(components))
+
+    def _outer(self, first: dict[str, Any], last: dict[str, Any]) -> list[Fusion]:
+        found: dict[Fusion, str] = {}
+        for name in [*self.alignment.slots.get((None, OUTER), ()), *self.alignment.copies]:
+            part = first if any(sign in name for sign in FIRST) else last
+            reads = [Read(source["model"], None, name) for source in part["sources"]]
+            self._add(found, part, reads, name, 0.0)
+        return self._one(found, "the part outside the layers")
+
+    def _add(self, found: dict[Fusion, str], part: dict[str, Any], reads: list[Read], name: str, where: float) -> None:
+        try:
+            found.setdefault(_Tensor(self.content, self.names, part, reads, name, where).fusion(), name)
+        except _UnreadableError as fault:
+            self.faults[str(fault)] = None
+
+    def _one(self, found: dict[Fusion, str], place: str) -> list[Fusion]:
+        if len(found) > 1:
+            some = " and ".join(list(found.values())[:2])
+            self.faults[f"{place} has one setting in a recipe, but those of {some} differ"] = None
+        return list(found)[:1]
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One output tensor of a configuration: its slice, what it reads, its name, and its position in the slice."""
+
+    content: Mapping[str, Any]
+    names: Mapping[str, str]
+    part: Mapping[str, Any]
+    reads: list[Read]
+    name: str
+    position: float
+
+    @property
+    def method(self) -> str:
+        """The one method of the configuration."""
+        return str(self.content["merge_method"])
+
+    @property
+    def form(self) -> Form:
+        """How mergekit writes that method."""
+        return FORMS[self.method]
+
+    def fusion(self) -> Fusion:
+        """The fusion that makes this tensor. Raises _UnreadableError if there is none."""
+        for option, value in self.form.fixed.items():
+            if (got := self._shared(option, value)) != value:
+                raise _UnreadableError(f"{self.method} is read with {option}: {value} only, got {got}")
+        base = self._base_read() if self.form.based else None
+        reads = [read for read in self.reads if read is not base]
+        if fault := self.form.count_fault(len(reads)):
+            raise _UnreadableError(f"{self.method} {fault}")
+        if base and base.layer != reads[0].layer:
+            raise _UnreadableError(f"the base is read at layer {base.layer}, the first model at {reads[0].layer}")
+        if self.form.weights == "t":
+            return self._mixed()
+        if self.form.weights == "equal":
+            return self._alike(reads)
+        return self._weighted(reads, base)
+
+    def _mixed(self) -> Fusion:
+        base = _base(self.content, self.part)
+        first, second = sorted(self.reads, key=lambda read: read.model != base)
+        if first.model != base:
+            raise _UnreadableError(f"{self.method} counts t from base_model, which must be one of its two models")
+        t = _number(self._shared("t", None), f"t of {self.name}")
+        if not 0 <= t <= 1:
+            raise _UnreadableError(f"{self.method} needs a t in [0, 1], got {t}")
+        if t in (0, 1):
+            return Fusion("passthrough", (self._input(second if t else first),))
+        return Fusion(self.method, (self._input(first, 1 - t), self._input(second, t)))
+
+    def _alike(self, reads: list[Read]) -> Fusion:
+        if self.method == "passthrough" and (scale := self._of(reads[0], "scale", None)) not in (None, 1):
+            raise _UnreadableError(f"passthrough is read without scale, got {scale}")
+        numbers = {
+            name: _number(self._shared(number.name, number.default), number.name)
+            for name, number in self.form.numbers.items()
+        }
+        return Fusion(self.method, tuple(map(self._input, reads)), tuple(numbers.items()))
+
+    def _weighted(self, reads: list[Read], base: Read | None) -> Fusion:
+        weights = [_number(self._of(read, "weight", None), f"weight of {read.model}") for read in reads]
+        options: dict[str, float] = {}
+        if self.form.normalize is not None:
+            weights = self._folded(weights, options)
+        if self.form.rescale is not None and not _flag(self._shared("rescale", self.form.rescale), "rescale"):
+            options["rescale"] = 0.0
+        kept = [(read, weight) for read, weight in zip(reads, weights, strict=True) if weight != 0]
+        if self.form.weights == "pair":
+            kept = list(zip(reads, weights, strict=True))
+        if not kept and base is None:
+            raise _UnreadableError(f"all weights of {self.method} are 0 at {self.name}")
+        if not kept or (self.method == "linear" and len(kept) == 1):
+            return Fusion("passthrough", (self._input(base or kept[0][0]),))
+        numbers = {}
+        for name, number in self.form.numbers.items():
+            values = {_number(self._of(read, number.name, number.default), number.name) for read, _ in kept}
+            if len(values) > 1:
+                raise _UnreadableError(f"the models of a fusion have one {number.name}, got {sorted(values)}")
+            numbers[name] = min(values.pop(), 1.0)
+        inputs = tuple(self._input(read, weight) for read, weight in kept)
+        return Fusion(self.method, inputs, (*numbers.items(), *options.items()))
+
+    def _folded(self, weights: list[float], options: dict[str, float]) -> list[float]:
+        """Weights that take in `lambda` and `normalize`; where signs are elected, `normalize` becomes an option."""
+        scale = _number(self._shared("lambda", 1.0), "lambda")
+        if _flag(self._shared("normalize", self.form.normalize), "normalize"):
+            if self.form.elects:
+                options["normalize"] = 1.0
+            elif abs(sum(weights)) >= 1e-8:
+                scale /= sum(weights)
+        if "normalize" in options and scale != 1:
+            raise _UnreadableError(
+                f"{self.method} with normalize: true divides by the weights that agree, so lambda {scale} cannot be "
+                "folded into the weights; set normalize: false"
+            )
+        return [weight * scale for weight in weights] if scale != 1 else weights
+
+    def _base_read(self) -> Read:
+        model = _base(self.content, self.part)
+        if model is None or self.names[model] != BASE:
+            named = "is not set" if model is None else f"is {self.names[model]!r}"
+            raise _UnreadableError(f"{self.method} measures from the source named {BASE!r}, but base_model {named}")
+        found = [read for read in self.reads if read.model == model]
+        if not found:
+            raise _UnreadableError(f"mergekit's {self.method} needs {model} among the models of every slice")
+        return found[0]
+
+    def _input(self, read: Read, weight: float = 1.0) -> Input:
+        return Input(self.names[read.model], read.layer, weight)
+
+    def _shared(self, key: str, default: Any) -> Any:
+        scopes = (self.part.get("parameters"), self.content.get("parameters"))
+        return _found(scopes, key, self.name, self.position, default)
+
+    def _of(self, read: Read, key: str, default: Any) -> Any:
+        own = next(source.get("parameters") for source in self.part["sources"] if source["model"] == read.model)
+        scopes = (own, self.part.get("parameters"), self.content.get("parameters"))
+        return _found(scopes, key, read.tensor, self.position, default)
+
+
+def _base(content: Mapping[str, Any], part: Mapping[str, Any]) -> str | None:
+    return part.get("base_model") or content.get("base_model")
+
+
+def _length(part: Mapping[str, Any]) -> int:
+    start, end = part["sources"][0]["layer_range"]
+    return int(end - start)
+
+
+def _found(scopes: Sequence[Mapping[str, Any] | None], key: str, tensor: str, position: float, default: Any) -> Any:
+    """The value of the first scope that sets this parameter for this tensor."""
+    for scope in scopes:
+        value = _evaluated(scope[key], tensor, position) if scope and key in scope else None
+        if value is not None:
+            return value
+    return default
+
+
+def _evaluated(setting: Any, tensor: str, position: float) -> Any:
+    """The value of a setting for a tensor at this position in its slice, 0 at the first layer and 1 at the last.
+
+    A list of numbers is interpolated, of flags picked from; of a list of filtered values the first holds whose filter
+    is part of the tensor's name. None if none holds.
+    """
+    entries = [setting] if isinstance(setting, dict) else setting
+    if not isinstance(entries, list):
+        return _plain(entries)
+    if not entries:
+        return None
+    if any(isinstance(entry, dict) for entry in entries):
+        for entry in entries:
+            if entry.get("filter") in (None, "*") or entry["filter"] in tensor:
+                return _evaluated(entry["value"], tensor, position)
+        return None
+    values = [_plain(entry) for entry in entries]
+    place = position * (len(values) - 1)
+    below = int(place)
+    if any(isinstance(value, bool) for value in values):
+        return values[below]
+    share = place - below
+    return (1 - share) * values[below] + share * values[min(len(values) - 1, below + 1)]
+
+
+def _plain(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 as a string; mergekit takes it for a number all the same.
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _UnreadableError(f"expected a number for {what}, got {value!r}")
+    return float(value)
+
+
+def _flag(value: Any, what: str) -> bool:
+    if value not in (True, False):
+        raise _UnreadableError(f"expected true or false for {what}, got {value!r}")
+    return bool(value)

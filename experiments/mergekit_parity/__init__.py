@@ -1,0 +1,1 @@
+"""Does automerge merge like mergekit? Exported models compared value by value, and golden values for the tests."""

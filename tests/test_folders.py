@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+
+from automerge.folders import DTYPES, headers
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_headers_tell_shape_and_dtype_without_loading(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file({"x": torch.zeros(2, 3, dtype=dtype), "y": torch.zeros((), dtype=dtype)}, tmp_path / "file")
+    assert headers(tmp_path / "file") == {"x": ((2, 3), dtype), "y": ((), dtype)}
+
+
+def test_dtypes_that_no_model_is_computed_in_are_refused(tmp_path: Path) -> None:
+    save_arrays({"x": np.zeros(2, dtype=np.uint16)}, tmp_path / "file")
+    with pytest.raises(ValueError, match=r"x is stored as U16, .*; save the model in a floating-point dtype"):
+        headers(tmp_path / "file")
