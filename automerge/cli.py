@@ -32,7 +32,7 @@ automerge finds the best merges of language models by itself.
   automerge export RUN --point N --to DIR            write a recommended model as a Hugging Face folder
 """
 
-MISTAKES = (ValueError, OSError, RuntimeError, sqlite3.Error)
+MISTAKES = (ValueError, OSError, RuntimeError, MemoryError, ImportError, sqlite3.Error)
 """Faults with a message for the user; anything else is a fault of automerge and shows its traceback."""
 
 console = Console(stderr=False)
@@ -77,7 +77,7 @@ def _search(arguments: list[str]) -> None:
 
 def _check(arguments: list[str]) -> None:
     def check(settings: dict[str, Any]) -> None:
-        from automerge import overview  # noqa: PLC0415 (each command loads what it needs)
+        from automerge.check import overview  # noqa: PLC0415 (each command loads what it needs)
 
         parts = _assemble(settings)
         found = _estimate(settings, parts, Path.cwd())
@@ -86,6 +86,8 @@ def _check(arguments: list[str]) -> None:
         if cosines is not None:
             console.print(cosines)
         console.print(overview.estimate_table(found))
+        if parts.starts:
+            console.print(f"given recipes: {', '.join(parts.starts)}", markup=False, highlight=False, soft_wrap=True)
         tied = bool(parts.model.lm.model.config.get_text_config().tie_word_embeddings)
         notes = [f"{name}: {folder}" for name, folder in parts.family.folders.items()]
         notes += overview.layout_notes(parts.sources.alignment, tied=tied)
@@ -123,7 +125,7 @@ def _benchmark(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    from automerge.export import Adapter, export_run  # noqa: PLC0415
+    from automerge.export.model import Adapter, export_run  # noqa: PLC0415
 
     parser = argparse.ArgumentParser("automerge export", description="Writes a model of a run as a folder.")
     parser.add_argument("run", type=Path)
@@ -186,7 +188,7 @@ def _assemble(settings: Mapping[str, Any]) -> Any:
 
 
 def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
-    from automerge.estimate import estimate  # noqa: PLC0415
+    from automerge.check.estimate import estimate  # noqa: PLC0415
 
     options = settings["report"]
     with console.status("estimating what the search takes"):
@@ -198,6 +200,7 @@ def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
             parts.budget,
             n_verify=int(options["verify"]),
             n_recommend=int(options["recommend"]),
+            n_given=len(parts.starts),
             test_items=options["test_items"],
             n_workers=parts.runner.n_workers,
             folder=folder,
@@ -205,7 +208,7 @@ def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
 
 
 def _warnings(parts: Any, found: Any) -> list[str]:
-    from automerge.kinship import kinship_warnings  # noqa: PLC0415
+    from automerge.check.kinship import kinship_warnings  # noqa: PLC0415
 
     return [*kinship_warnings(parts.vectors), *found.warnings()]
 
@@ -272,7 +275,8 @@ def _show_front(folder: Path) -> None:
     table.add_section()
     for trial in history.references:
         if trial not in history.recommended:
-            _add_row(table, history, trial, history.name(trial))
+            given = " (given)" if history.trials[trial].origin["kind"] == "given" else ""
+            _add_row(table, history, trial, history.name(trial) + given)
     console.print(table)
 
 

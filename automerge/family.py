@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automerge.aligned_source import aligned, embedding_rows
 from automerge.alignment import differences
 from automerge.configurations import config_faults
 from automerge.folders import resolve
@@ -15,7 +14,8 @@ from automerge.protocols import Source
 from automerge.recipe import BASE
 from automerge.sources.adapter import AdapterSource, is_adapter
 from automerge.sources.checkpoint import CheckpointSource
-from automerge.vocabulary import Vocabulary, unite
+from automerge.vocabulary.aligned_source import aligned, embedding_rows
+from automerge.vocabulary.union import Vocabulary, unite
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class History:
 
     @property
     def references(self) -> tuple[int, ...]:
-        """Ids of the base, the sources and the uniform merges."""
+        """Ids of the base, the sources, the uniform merges and the given recipes."""
         return tuple(trial.id for trial in self.trials.values() if trial.origin["operator"] == REFERENCE)
 
     @property

@@ -211,7 +211,7 @@ class CausalLM:
                 break
             if len(kept) < len(active):
                 index = torch.tensor(kept, device=self.model.device)
-                cache.reorder_cache(index)
+                cache.reorder_cache(index)  # type: ignore[arg-type]  # asks for a LongTensor, which it is
                 chosen = chosen[index]
                 batch = {key: value[index] for key, value in batch.items()}
                 active = [active[position] for position in kept]

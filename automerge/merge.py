@@ -19,24 +19,24 @@ from torch import Tensor
 
 from automerge import methods
 from automerge.alignment import Alignment, align
-from automerge.formulas import weighted_sum
-from automerge.geometry import InnerProducts
-from automerge.kernels import PAYS_FROM, SMALL, Compile, Kernels, on_device
-from automerge.layout import Block, Slot, block_of, lay_out
-from automerge.placement import Choice, Demand, Placement, choose
-from automerge.plans import Planner, deliver
-from automerge.protocols import Constants, Elementwise, Formula, Source
+from automerge.protocols import Elementwise, Source
 from automerge.recipe import BASE, Fusion, Recipe
-from automerge.residence import Residence
+from automerge.resident.layout import Block, Slot, block_of, lay_out
+from automerge.resident.placement import Choice, Demand, Placement, choose
+from automerge.resident.plans import Planner, deliver
+from automerge.resident.statistics import Knowledge, Read
+from automerge.resident.weights import Residence
 from automerge.sources.memory import MemorySource
-from automerge.statistics import Knowledge, Read
+from automerge.tensors.formulas import Constants, Formula, weighted_sum
+from automerge.tensors.geometry import InnerProducts
+from automerge.tensors.kernels import PAYS_FROM, SMALL, Compile, Kernels, on_device
 
 SAMPLED = 4096
 """Values per tensor that enter a fingerprint."""
 
 
 class Run(NamedTuple):
-    """Entries [start, stop) of a block and where they go: a flat tensor, or a view of any shape for one whole tensor."""
+    """Entries [start, stop) of a block and their place: a flat tensor, or a view of any shape for one whole tensor."""
 
     start: int
     stop: int
@@ -74,6 +74,10 @@ class ResidentSources:
         self.demand = demand(ordered, self.layout, n_held, methods)
         self.choice: Choice = choose(placement, self.demand, self.device)
         self.notes = [self.choice.reason]
+        self._shapes_of_slot = {
+            slot: {self.alignment.places[name].local: base.shapes[name] for name in names}
+            for slot, names in self.alignment.slots.items()
+        }
         self._residence = Residence(ordered, self.layout, placement=self.choice.placement, device=self.device)
         self._kernels = Kernels()
         self._knowledge = Knowledge(self._residence, self.names)
@@ -145,7 +149,7 @@ class ResidentSources:
         Raises ValueError for weights that the method refuses.
         """
         for block, parts in zip(self._blocks(fusion, component), runs, strict=True):
-            self._write_block(fusion, component, block, parts)
+            self._write_block(fusion, block, parts)
 
     def merge(self, fusion: Fusion, component: str) -> Iterator[tuple[str, Tensor]]:
         """Yields (tensor name at the first input's layer, merged tensor in the base's stored dtype).
@@ -156,7 +160,7 @@ class ResidentSources:
         for block in self._blocks(fusion, component):
             for (name, start, stop), shape in zip(block.parts(), block.shapes, strict=True):
                 out = torch.empty(stop - start, dtype=block.dtype, device=self.device)
-                self._write_block(fusion, component, block, [Run(start, stop, out)])
+                self._write_block(fusion, block, [Run(start, stop, out)])
                 yield name, out.view(shape)
 
     def tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
@@ -210,9 +214,9 @@ class ResidentSources:
             taken |= {*method.options, *(("normalize",) if method.averaging else ())}
         if unknown := sorted(name for name, _ in fusion.parameters if name not in taken):
             raise ValueError(f"{method.name} has no parameters {unknown}; it takes {sorted(taken)}")
-        own = [self._locals(read.layer, component) for read in fusion.inputs]
+        layers = sorted({read.layer for read in fusion.inputs}, key=str)
+        own = [self._locals(layer, component) for layer in layers]
         if any(shapes != own[0] for shapes in own):
-            layers = sorted({read.layer for read in fusion.inputs}, key=str)
             raise ValueError(f"the {component} of layers {layers} differ in their tensors, so they cannot be fused")
 
     def _locals(self, layer: int | None, component: str) -> dict[str, tuple[int, ...]]:
@@ -220,18 +224,20 @@ class ResidentSources:
             raise ValueError(
                 f"the recipe reads layer {layer}; the sources have layers 0..{self.alignment.n_layers - 1}"
             )
-        names = self.alignment.slots.get((layer, component), ())
-        return {self.alignment.places[name].local: self._residence.shape(name) for name in names}
+        return self._shapes_of_slot.get((layer, component), {})
 
     def _blocks(self, fusion: Fusion, component: str) -> tuple[Block, ...]:
         return self.layout.get((fusion.inputs[0].layer, component), ())
 
-    def _write_block(self, fusion: Fusion, component: str, block: Block, runs: Sequence[Run]) -> None:
+    def _write_block(self, fusion: Fusion, block: Block, runs: Sequence[Run]) -> None:
         sources = [read.source for read in fusion.inputs]
         weights = [read.weight for read in fusion.inputs]
         if len({read.layer for read in fusion.inputs}) == 1:
-            plans = [self._planner.across(fusion.method, sources, weights, block, run.start, run.stop) for run in runs]
-            if None not in plans:
+            made = [
+                self._planner.across(fusion.method, sources, weights, block, start=r.start, stop=r.stop) for r in runs
+            ]
+            plans = [plan for plan in made if plan is not None]
+            if len(plans) == len(runs):
                 for plan, run in zip(plans, runs, strict=True):
                     deliver(plan, run.out)
                 return
@@ -258,23 +264,6 @@ class ResidentSources:
             digest.update(name.encode())
             digest.update(sample.float().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
-
-
-def demand(
-    sources: Sequence[Source], layout: Mapping[Slot, tuple[Block, ...]], n_held: int, names: Sequence[str]
-) -> Demand:
-    """The bytes that a search of these sources with these methods needs, read off the headers."""
-    weights = 0
-    for source in sources:
-        for name in (name for blocks in layout.values() for block in blocks for name in block.names):
-            factor = source.low_rank(name)
-            if factor is None:
-                weights += math.prod(source.shapes[name]) * source.dtypes[name].itemsize
-            else:
-                weights += (factor.up.numel() + factor.down.numel()) * factor.up.element_size()
-    size = sum(block.size for blocks in layout.values() for block in blocks)
-    kinds = {kind for name in names for kind in getattr(methods.load(name), "masks", ())}
-    return Demand(sources=weights, candidate=n_held, masks=size * len(kinds) * (len(sources) - 1))
 
 
 def demand(

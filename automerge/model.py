@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ from torch.nn import Parameter
 
 from automerge.binding import bind
 from automerge.language_model import CausalLM
-from automerge.layout import Block, staggered
 from automerge.merge import ResidentSources, Run
 from automerge.recipe import Fusion, Recipe
-from automerge.vocabulary import Vocabulary
+from automerge.resident.layout import Block, staggered
+from automerge.vocabulary.union import Vocabulary
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -46,7 +46,7 @@ def load_causal_lm(
         tokenizer = vocabulary.tokenizer()
     else:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=chosen if chosen == "auto" else getattr(torch, chosen),
         use_safetensors=True,
@@ -57,7 +57,7 @@ def load_causal_lm(
             model.resize_token_embeddings(vocabulary.n_rows, mean_resizing=False)
         if vocabulary.eos_token_id is not None and model.generation_config is not None:
             model.generation_config.eos_token_id = vocabulary.eos_token_id
-    model.to(device)  # type: ignore[arg-type]  # the overloads of transformers hide torch.nn.Module.to
+    model.to(device)
     return CausalLM(model, tokenizer, batch_tokens=batch_tokens)
 
 

@@ -84,3 +84,18 @@ def interval(total: float, n: int, z: float = 1.96) -> tuple[float, float]:
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_interval(differences: NDArray[np.float64], z: float = 1.96) -> tuple[float, float]:
+    """The interval of the mean of paired differences of item scores, each in [-1, 1] (95 % for z = 1.96).
+
+    Agresti and Min, Statistics in Medicine 2005 (Wald + 2): half an item is added to each way in which two right or
+    wrong answers can differ or agree, so that few or equal differences are not taken for certain.
+    Raises ValueError if there are none.
+    """
+    if len(differences) == 0:
+        raise ValueError("an interval needs at least one difference, got none")
+    n = len(differences) + 2
+    centre = differences.sum() / n
+    half = z * math.sqrt((differences @ differences + 1) / n - centre**2) / math.sqrt(n)
+    return max(-1.0, float(centre - half)), min(1.0, float(centre + half))

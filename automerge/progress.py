@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from automerge import search
 
 PHASES = {
-    "reference": "sources and uniform merges",
+    "reference": "reference models",
     "search": "search",
     "verify": "promising ones, all items",
     "test": "front on test items",

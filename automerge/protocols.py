@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from automerge.magnitudes import Magnitudes
-    from automerge.masks import Mask
+    from automerge.tensors.formulas import Constants, Formula
+    from automerge.tensors.magnitudes import Magnitudes
+    from automerge.tensors.masks import Mask
 
 Genotypes = NDArray[np.float64]
 """A matrix of genotypes, one a row: shape (n, n_genes)."""
@@ -102,19 +103,6 @@ class Statistics(Protocol):
 Weighting = Literal["ratio", "strength", "equal"]
 """What the weights of a method's inputs do: only their ratio counts, each counts by itself, or they do not count."""
 
-Constants = tuple[NDArray[np.float32], ...]
-"""The numbers a formula needs of one tensor: a row for every input, shape (n, 1) or, for thresholds, (n, PATTERN); or
-one row for all, of shape (1,) or (PATTERN,)."""
-
-
-class Formula(Protocol):
-    """Arithmetic on whole pieces, which `torch.compile` traces."""
-
-    def __call__(
-        self, base: Tensor, tensors: Sequence[Tensor], masks: Sequence[Tensor], constants: Sequence[Tensor]
-    ) -> Tensor:
-        """The merged entries in float32."""
-
 
 @dataclass(frozen=True)
 class WeightedSum:
@@ -180,12 +168,16 @@ class Gene:
     default: float = 0.0
 
 
+ReferenceKind = Literal["source", "uniform", "given"]
+"""`source` includes the base; `given` are the recipes that a search is told to start from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A known model as a genotype: the base or a source as it is, or a uniform merge of the sources."""
+    """A known model as a genotype: the base or a source as it is, a uniform merge of the sources, or a given recipe."""
 
     genotype: NDArray[np.float64]
-    kind: Literal["source", "uniform"]
+    kind: ReferenceKind
 
 
 class Space(Protocol):
@@ -207,6 +199,12 @@ class Space(Protocol):
 
     def decode(self, x: NDArray[np.float64]) -> Recipe:
         """The recipe of one canonical genotype of shape (n_genes,)."""
+
+    def encode(self, recipe: Recipe) -> NDArray[np.float64]:
+        """The canonical genotype of a recipe's model, its numbers rounded as the space rounds; undoes `decode`.
+
+        Raises ValueError listing everything that the space cannot hold, with the remedies.
+        """
 
     def features(self, X: Genotypes) -> NDArray[np.float64]:
         """What a model of the landscape should see of each genotype, shape (n, n_features)."""

@@ -23,7 +23,7 @@ Status = Literal["ok", "invalid", "failed"]
 """`invalid`: the merged model is broken (NaN, collapsed). `failed`: the evaluation did not take place."""
 
 REFERENCE = "reference"
-"""The origin operator of trials that no optimizer proposed: the base, the sources, the uniform merges."""
+"""The origin operator of trials that no optimizer proposed: base, sources, uniform merges, given recipes."""
 
 Phase = Literal["reference", "search", "verify", "test"]
 """What an evaluation was made for."""

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 
 from automerge.alignment import align
+from automerge.check.context import context_faults
+from automerge.check.kinship import kinship_faults
+from automerge.check.settings import settings_faults
 from automerge.components import build
 from automerge.evaluate import Evaluator, Orders
 from automerge.family import Family, open_family
@@ -23,11 +26,12 @@ from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
-from automerge.preflight import settings_faults
 from automerge.protocols import Optimizer, Runner, Space, Task
 from automerge.recipe import BASE
 from automerge.records import Objective
 from automerge.search import Budget, Progress, Search
+from automerge.start import Starts, read_starts
+from automerge.task_vectors import TaskVectors, task_vectors
 
 RECORDED = ("torch", "transformers", "datasets", "pymoo", "lightgbm", "numpy")
 """Packages whose versions go into the log beside automerge's own."""
@@ -41,10 +45,13 @@ FREE = ("threads", "placement", "compile")
 class Parts:
     """What a search is made of."""
 
+    family: Family
     sources: ResidentSources
+    vectors: TaskVectors
     model: ResidentModel
     tasks: Mapping[str, Task]
     space: Space
+    starts: Starts
     objectives: tuple[Objective, ...]
     ladder: Ladder
     optimizer: Optimizer
@@ -68,11 +75,21 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         family = open_family(settings["source"], trust_remote_code=bool(settings["model"]["trust_remote_code"]))
     except ValueError as fault:
         source_faults = f"\n{fault}"
+    starts: Starts = {}
+    if family is not None:
+        alignment = align(family.sources)
+        names = [source.name for source in family.sources if source.name != BASE]
+        space = build(settings["space"], sources=names, n_layers=alignment.n_layers)
+        starts, start_faults = read_starts(settings["start"] or (), settings["source"], family, alignment, space)
+        task_faults += start_faults
+        trusting = bool(settings["model"]["trust_remote_code"])
+        task_faults += context_faults(tasks, family.base, family.vocabulary.tokenizer(), trust_remote_code=trusting)
+        if task_faults:
+            # Nothing will run, so the list may take its time to be whole.
+            task_faults += _weight_faults(family)
     if task_faults or family is None:
         raise ValueError(_listed("this run", task_faults) + source_faults)
     # Everything that can refuse its options is built before the weights are read.
-    names = [source.name for source in family.sources if source.name != BASE]
-    space = build(settings["space"], sources=names, n_layers=align(family.sources).n_layers)
     objectives = (*(Objective(name) for name in tasks), *(Objective(name, "cost") for name in settings["costs"] or ()))
     ladder = _ladder(settings, tasks)
     budget = Budget(**settings["budget"])
@@ -80,12 +97,19 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         settings["optimizer"], space=space, objectives=objectives, ladder=ladder, seed=int(settings["seed"])
     )
     model = _resident(settings["model"], family, space.methods)
+    vectors = task_vectors(model.sources)
+    strangers = kinship_faults(vectors)
+    if strangers:
+        raise ValueError(_listed("this run", strangers))
     orders: Orders = {}
     return Parts(
+        family=family,
+        vectors=vectors,
         sources=model.sources,
         model=model,
         tasks=tasks,
         space=space,
+        starts=starts,
         objectives=objectives,
         ladder=ladder,
         optimizer=optimizer,
@@ -104,6 +128,7 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
     identity = {
         "sources": parts.sources.fingerprints,
         "tasks": {name: task.fingerprint for name, task in parts.tasks.items()},
+        "start": {name: parts.space.decode(genotype).id for name, genotype in parts.starts.items()},
     }
     if "config" in stored:
         changed = list(_differences(_relevant(stored["config"]), _relevant(settings)))
@@ -113,11 +138,12 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
     else:
         log.write_settings(
             {
-                "config": _absolute_sources(settings),
+                "config": _absolute(settings),
                 "identity": identity,
                 "seed": int(settings["seed"]),
                 "objectives": [asdict(objective) for objective in parts.objectives],
                 "layout": {"sources": list(parts.sources.names), "n_layers": parts.sources.alignment.n_layers},
+                "task_vectors": parts.vectors.to_settings(),
                 "versions": versions(),
             }
         )
@@ -133,6 +159,7 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
         ladder=parts.ladder,
         budget=parts.budget,
         seed=int(settings["seed"]),
+        given=parts.starts,
         n_verify=int(options["verify"]),
         n_recommend=int(options["recommend"]),
         test_items=options["test_items"],
@@ -176,6 +203,15 @@ def _tasks(settings: Mapping[str, Any]) -> tuple[dict[str, Task], list[str]]:
     return tasks, found
 
 
+def _weight_faults(family: Family) -> list[str]:
+    """What only the weights tell: entries that are not finite, sources that are no fine-tunes of the base."""
+    try:
+        sources = ResidentSources(family.sources)
+    except ValueError as fault:
+        return [str(fault).replace("\n", "\n  ")]
+    return kinship_faults(task_vectors(sources))
+
+
 def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
     largest = max(task.size("search") for task in tasks.values())
     options = settings["fidelity"]
@@ -186,22 +222,27 @@ def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without those that may change when a run is resumed."""
     return {
-        **_absolute_sources(settings),
+        **_absolute(settings),
         "report": {key: value for key, value in settings["report"].items() if key != "baseline"},
         "model": {key: value for key, value in settings["model"].items() if key not in FREE},
     }
 
 
-def _absolute_sources(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with absolute folders, so that a run can be resumed and exported from anywhere."""
+def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with absolute paths, so that a run can be resumed and exported from anywhere."""
     source = settings["source"]
-    models = {name: _absolute(path) for name, path in source["models"].items()}
-    return {**settings, "source": {**source, "base": _absolute(source["base"]), "models": models}}
+    models = {name: _resolved(path) for name, path in source["models"].items()}
+    return {
+        **settings,
+        "source": {**source, "base": _resolved(source["base"]), "models": models},
+        "start": [_resolved(path) for path in settings.get("start") or ()],
+    }
 
 
-def _absolute(path: str) -> str:
-    folder = Path(path).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else path
+def _resolved(path: str) -> str:
+    """The absolute path of what is there; a hub id stays as it is."""
+    local = Path(path).expanduser()
+    return str(local.resolve()) if local.exists() else path
 
 
 def _differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:

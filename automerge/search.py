@@ -20,7 +20,7 @@ from automerge.fidelity import Ladder
 from automerge.history import advanced, front, reference_point, started
 from automerge.log import EvaluationRow, RunLog, TrialRow
 from automerge.pareto import best_first, hypervolume
-from automerge.protocols import Optimizer, Runner, Space, Task
+from automerge.protocols import Optimizer, Reference, Runner, Space, Task
 from automerge.records import REFERENCE, Evaluation, Objective, Phase, Proposal, Query, Slice, Split, Trial
 from automerge.subsets import shuffled, stratified
 
@@ -71,7 +71,10 @@ class _Flight:
 
 
 class Search:
-    """One run over one log. Holds the trials and counts so far; `run` is an iterator and is used once."""
+    """One run over one log. Holds the trials and counts so far; `run` is an iterator and is used once.
+
+    `given` are canonical genotypes by name that are evaluated and told like the space's references, after them.
+    """
 
     def __init__(
         self,
@@ -86,11 +89,16 @@ class Search:
         ladder: Ladder,
         budget: Budget,
         seed: int,
+        given: Mapping[str, NDArray[np.float64]] | None = None,
         n_verify: int = 8,
         n_recommend: int = 8,
         test_items: int | None = None,
     ) -> None:
         self._space = space
+        self._references = dict(space.references())
+        if taken := sorted(self._references.keys() & (given or {}).keys()):
+            raise ValueError(f"given recipes need names that no reference of the space has, got {', '.join(taken)}")
+        self._references |= {name: Reference(genotype, "given") for name, genotype in (given or {}).items()}
         self._tasks = tasks
         self._objectives = tuple(objectives)
         self._optimizer = optimizer
@@ -121,7 +129,7 @@ class Search:
         yield from self._test()
 
     def _evaluate_references(self) -> Iterator[Progress]:
-        references = self._space.references()
+        references = self._references
         for number, name in enumerate(self._tasks):
             size = self._tasks[name].size("search")
             self._orders[name, "search"] = shuffled(size, (self._seed, number, 0), self._ladder.rungs[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.optimizers.evolution import Evolution
 from automerge.protocols import LanguageModel, Request
+from automerge.recipe import Recipe
 from automerge.records import Evaluation, Objective, Query, Scores, Split
 from automerge.runners.serial import SerialRunner
 from automerge.search import Budget, Search
@@ -83,9 +84,15 @@ class Simulator:
 
 
 def make_search(
-    log: RunLog, *, trials: int = 40, seed: int = 0, pause: float = 0.0, breaks: bool = False
+    log: RunLog,
+    *,
+    trials: int = 40,
+    seed: int = 0,
+    pause: float = 0.0,
+    breaks: bool = False,
+    given: Mapping[str, Recipe] | None = None,
 ) -> tuple[Search, Simulator]:
-    """A search over a small LFS space on the simulator, and the simulator."""
+    """A search over a small LFS space on the simulator, from recipes given by name, and the simulator."""
     space = LayerwiseFusion(sources=["left", "right"], n_layers=4, granularity=2, strengths=[0.5])
     objectives = tuple(Objective(name) for name in TASKS)
     ladder = Ladder(minimum=12, maximum=N_ITEMS)
@@ -103,6 +110,7 @@ def make_search(
         ladder=ladder,
         budget=Budget(trials=trials),
         seed=seed,
+        given={name: space.encode(recipe) for name, recipe in (given or {}).items()},
         n_verify=3,
         n_recommend=4,
     )

@@ -11,12 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from automerge.export import export_recipe
+from automerge.export.model import export_recipe
 from automerge.language_model import CausalLM
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
 from automerge.recipe import Fusion, OutputLayer, Recipe
-from automerge.sources.checkpoint import CheckpointSource
 from tests import architectures, toy
 from tests.toy import ALPHABET, fused
 

@@ -10,7 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from automerge import cli, components, preflight, zoo
+from automerge import cli, components, zoo
+from automerge.check import settings as preflight
 from tests import toy
 
 CONF = cli.config_folder()
@@ -83,6 +84,16 @@ def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(
     assert (tmp_path / "run" / "pareto.csv").read_text() == before
     cli.main(["export", "../run", "--trial", "3", "--to", "model"])
     assert (tmp_path / "elsewhere" / "model" / "model.safetensors").is_file()
+
+
+def test_starts_are_a_list_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").touch()
+    files = f"[{tmp_path}/a.yaml,b.json]"
+    settings = compose_settings("experiment=demo", f"start={files}")
+    assert settings["start"] == [f"{tmp_path}/a.yaml", "b.json"]
+    (fault,) = preflight.settings_faults(settings)
+    assert fault.startswith("start: there is no file b.json")
+    assert compose_settings("experiment=demo")["start"] == []
 
 
 def test_targets_outside_automerge_are_never_imported() -> None:

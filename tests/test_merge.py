@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_weights_on_disk_take_no_memory_and_those_on_the_device_little_more_than
     assert resident.n_bytes == stored + wasted
 
 
-def adapter_on(llama: dict[str, Path], folder: Path, *, seed: int = 1, **options: object) -> AdapterSource:
+def adapter_on(llama: dict[str, Path], folder: Path, *, seed: int = 1, **options: Any) -> AdapterSource:
     base = CheckpointSource("base", str(llama["base"]))
     adapters.make_adapter(llama["base"], folder, seed=seed, **options)
     return AdapterSource(folder.name, str(folder), base=base)

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from automerge.alignment import Alignment, align
-from automerge.mergekit import from_yaml, to_yaml
+from automerge.mergekit import from_yaml, models, to_yaml
 from automerge.protocols import LowRank
 from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, uniform
 from tests.toy import fused
@@ -482,3 +482,14 @@ TWO = "{model: org/chat, parameters: {weight: 1, density: 0.5}}"
 def test_what_a_recipe_cannot_express_is_named(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         read(text)
+
+
+def test_the_models_of_a_configuration_are_named_as_it_spells_them() -> None:
+    entries = [{"model": "org/math", "layer_range": [0, 5]}, {"model": "/models/code", "layer_range": [0, 5]}]
+    content = {"slices": [{"sources": entries}, {"sources": entries, "base_model": "org/base@main"}]}
+    assert models(yaml.safe_dump(content)) == ("org/base@main", "org/math", "/models/code")
+    listed = {"base_model": "org/base", "models": [{"model": "org/math"}, {"model": {"path": "odd"}}, "strange"]}
+    assert models(yaml.safe_dump(listed)) == ("org/base", "org/math")
+    assert models("just words") == ()
+    with pytest.raises(ValueError, match="this is no YAML"):
+        models("a: [")

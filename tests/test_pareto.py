@@ -72,3 +72,23 @@ def test_interval_agrees_with_scipy(right: int, n: int) -> None:
 def test_interval_refuses_no_items() -> None:
     with pytest.raises(ValueError, match="at least one item"):
         pareto.interval(0.0, 0)
+
+
+@pytest.mark.parametrize(("gain", "n"), [(0.0, 80), (0.15, 80), (0.05, 1000)])
+def test_paired_intervals_cover_the_true_difference(gain: float, n: int) -> None:
+    """Over many samples; pairs agree in most items, as merges of the same sources do."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(2000):
+        first = rng.random(n) < 0.4
+        second = np.where(rng.random(n) < 0.7, first, rng.random(n) < 0.4 + gain / 0.3)
+        low, high = pareto.paired_interval(second.astype(float) - first)
+        covered.append(low <= gain <= high)
+    assert 0.93 < np.mean(covered) < 0.98
+
+
+def test_equal_scores_leave_a_paired_interval_around_nothing() -> None:
+    low, high = pareto.paired_interval(np.zeros(50))
+    assert low == -high < -0.01
+    with pytest.raises(ValueError, match="at least one difference"):
+        pareto.paired_interval(np.zeros(0))

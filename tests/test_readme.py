@@ -7,7 +7,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from automerge import cli, preflight
+from automerge import cli
+from automerge.check import settings as preflight
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()

@@ -527,3 +527,109 @@ def test_a_lone_source_has_no_cosines_and_an_old_log_no_section(tmp_path: Path) 
     assert "osine" not in page(tmp_path / "lone")
     two_objectives(tmp_path / "old").report()
     assert "Task vectors" not in page(tmp_path / "old")
+
+
+def with_given(folder: Path, *, costs: Sequence[str] = (), tasks: Sequence[str] = ("calc", "sort")) -> Run:
+    """A run that was given two recipes: `mine`, which is recommended itself, and `poor <one>`."""
+    run = Run(folder, tasks=tasks, costs=costs)
+    run.references()
+    chances = {5: (0.8, 0.6), 6: (0.4, 0.4), 7: (0.95, 0.95), 8: (0.5, 0.95)}
+    for number, name in ((5, "mine"), (6, "poor <one>")):
+        origin = {"operator": REFERENCE, "name": name, "kind": "given"}
+        run.evaluate(number, chances[number], origin=origin, phase="reference", weight=number / 10)
+    for number in (7, 8):
+        run.candidate(number, chances[number], layers=number)
+    run.finish([7, 8, 5])
+    for number, (_, chance) in enumerate(REFERENCES.values()):
+        run.test(number, chance)
+    for number, chance in chances.items():
+        run.test(number, chance)
+    return run
+
+
+def test_given_recipes_are_a_group_of_their_own_and_no_part_of_what_the_front_is_measured_by(tmp_path: Path) -> None:
+    run = with_given(tmp_path)
+    content = run.report()
+    points = by_name(content)
+    assert (points["mine"]["group"], points["mine"]["kind"]) == ("recommended", "given")
+    assert (points["poor <one>"]["group"], points["poor <one>"]["kind"]) == ("given", "given")
+
+    def expected(trials: Sequence[int]) -> float:
+        means = [tuple(float(run.scores["test"][t, task].mean()) for task in run.tasks) for t in trials]
+        return area(means, (0.2, 0.2))
+
+    found = content["hypervolume"]["test"]
+    assert found["sets"]["sources_and_uniform"]["value"] == pytest.approx(expected(range(5)))
+    assert found["sets"]["given"]["value"] == pytest.approx(expected([5, 6]))
+    assert found["recommended_minus"]["given"]["value"] == pytest.approx(expected([7, 8, 5]) - expected([5, 6]))
+    assert found["recommended_minus"]["given"]["low"] is not None
+    assert content["figures"]["n_references"] == 7
+
+
+def test_given_recipes_are_compared_item_by_item_with_the_recommended_models(tmp_path: Path) -> None:
+    """The interval is counted from the four outcomes of right and wrong, with half an item added to each."""
+    run = with_given(tmp_path)
+    mine, poor = run.report()["given"]
+    assert [row["number"] for row in mine["recommended_minus"]] == [1, 2]
+    assert [row["number"] for row in poor["recommended_minus"]] == [1, 2, 3]
+    for row, trial in zip(poor["recommended_minus"], (7, 8, 5), strict=True):
+        for task in run.tasks:
+            own, other = run.scores["test"][trial, task], run.scores["test"][6, task]
+            gained, lost = int(((own == 1) & (other == 0)).sum()), int(((own == 0) & (other == 1)).sum())
+            n = N_TEST + 2
+            half = 1.96 * np.sqrt(gained + lost + 1 - (gained - lost) ** 2 / n) / n
+            got = row["differences"][task]
+            assert got["value"] == pytest.approx(own.mean() - other.mean())
+            assert (got["low"], got["high"]) == pytest.approx(((gained - lost) / n - half, (gained - lost) / n + half))
+    assert [(row["verdict"], row["is_clear"]) for row in poor["recommended_minus"][:1]] == [("better", True)]
+    assert mine["recommended_minus"][1]["verdict"] == "mixed"
+    assert mine["outcome"] == (
+        "mine is recommended itself as point 3; better than mine in every objective: point 1 (measurably); "
+        "better in some objectives and worse in others: point 2"
+    )
+
+
+def test_the_page_tells_how_given_recipes_fare(tmp_path: Path) -> None:
+    content = with_given(tmp_path).report()
+    text = page(tmp_path)
+    (section,) = re.findall(r"<h2>Given recipes</h2>.*?</section>", text, flags=re.S)
+    assert "<td>poor &lt;one&gt;</td>" in section
+    assert "<b>mine</b> on test items: mine is recommended itself as point 3" in section
+    assert "recommended as point 3" in section
+    got = content["given"][0]["recommended_minus"][0]["differences"]["calc"]
+    assert f"{100 * got['value']:+.1f} ({100 * got['low']:+.1f} to {100 * got['high']:+.1f})" in section
+    assert re.search(r"</svg> given recipes</span>", text)
+    assert "<tr><td>given recipes</td>" in text
+    (references,) = re.findall(r"<h2>Base, sources and uniform merges</h2>.*?</section>", text, flags=re.S)
+    assert "mine" not in references
+    assert "poor <one>" not in text
+
+
+def test_costs_of_given_recipes_differ_exactly(tmp_path: Path) -> None:
+    content = with_given(tmp_path, costs=("layers",)).report()
+    first = content["given"][0]["recommended_minus"][0]
+    assert first["differences"]["layers"] == {"value": -5.0, "low": -5.0, "high": -5.0}
+    assert (first["verdict"], first["is_clear"]) == ("better", True)
+    assert ">-5</td>" in page(tmp_path)
+
+
+def test_one_objective_with_a_given_recipe(tmp_path: Path) -> None:
+    content = with_given(tmp_path, tasks=("calc",)).report()
+    assert "better than poor <one>: point 1 (measurably)" in content["given"][1]["outcome"]
+    assert "the best source or uniform merge (math)" in content["conclusion"]
+
+
+def test_an_untested_given_recipe_is_shown_without_comparison(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.references()
+    origin = {"operator": REFERENCE, "name": "mine", "kind": "given"}
+    run.evaluate(5, (0.5, 0.2), origin=origin, phase="reference", weight=0.3)
+    content = run.report()
+    assert content["given"] == []
+    assert "<h2>Given recipes</h2>" in page(tmp_path)
+
+
+def test_a_run_without_given_recipes_says_nothing_of_them(usual: Reported) -> None:
+    assert usual.content["given"] == []
+    assert "iven recipe" not in page(usual.folder)
+    assert "given" not in usual.content["hypervolume"]["test"]["sets"]

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from automerge import run
+from automerge import methods, run
 from automerge.benchmark.fit import MINIMUM, export_benchmark
-from automerge.export import export_run
+from automerge.export.model import export_run
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.report import write_report
-from tests import toy
+from tests import adapters, toy
 
 
 def make_settings(folder: Path, family: dict[str, Path], **changes: Any) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def make_settings(folder: Path, family: dict[str, Path], **changes: Any) -> dict
         "fidelity": {"min": 20, "max": None, "eta": 3},
         "budget": {"trials": 35, "items": None, "minutes": None},
         "costs": [],
+        "start": [],
         "model": {
             "device": "cpu",
             "dtype": "auto",
@@ -89,21 +91,19 @@ def test_a_run_on_foreign_models_leaves_log_report_and_benchmark(finished: tuple
         assert log.settings()["versions"]["torch"] == torch.__version__
 
 
-def test_every_exported_model_scores_item_by_item_as_logged_with_plain_transformers(
-    finished: tuple[Path, History], tmp_path: Path
-) -> None:
-    folder, history = finished
+def assert_exports_score_as_logged(folder: Path, history: History, to: Path) -> set[str]:
+    """Exports every merge that was tested, asks it item by item as plain transformers loads it; gives the methods."""
     rows = toy.copy_rows(40, 1)
-    merged = [k for k, trial in enumerate(history.recommended, 1) if len(history.trials[trial].recipe.sources) > 1]
-    assert merged
-    for point in merged:
-        export_run(folder, tmp_path / f"point{point}", point=point)
-        model = AutoModelForCausalLM.from_pretrained(tmp_path / f"point{point}", dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(tmp_path / f"point{point}")
+    tested = {row.trial for row in history.evaluations if row.phase == "test"}
+    merged = [trial for trial in sorted(tested) if len(history.trials[trial].recipe.sources) > 1]
+    for trial in merged:
+        export_run(folder, to / f"trial{trial}", trial=trial)
+        model = AutoModelForCausalLM.from_pretrained(to / f"trial{trial}", dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(to / f"trial{trial}")
         logged = {
             part.slice.task: part
             for row in history.evaluations
-            if row.trial == history.recommended[point - 1] and row.phase == "test"
+            if row.trial == trial and row.phase == "test"
             for part in row.evaluation.scores
         }
         for task, turn in (("choose", 1), ("last", -1)):
@@ -115,6 +115,29 @@ def test_every_exported_model_scores_item_by_item_as_logged_with_plain_transform
                 first, last = (tokenizer(choice)["input_ids"][0] for choice in rows[item]["choices"])
                 scores.append(float(logits[first] >= logits[last]))
             assert tuple(scores) == logged[task].values
+    return {fusion.method for trial in merged for _, fusion in history.trials[trial].recipe.fusions()}
+
+
+def test_every_exported_model_scores_item_by_item_as_logged_with_plain_transformers(
+    finished: tuple[Path, History], tmp_path: Path
+) -> None:
+    assert len(assert_exports_score_as_logged(*finished, tmp_path)) > 3
+
+
+def test_so_do_merges_of_adapters_and_models_with_new_tokens_by_any_method(
+    qwen2: dict[str, Path], tmp_path: Path
+) -> None:
+    base = qwen2["base"]
+    adapters.make_adapter(base, tmp_path / "tuned", lora_alpha=1, target_modules=["q_proj", "down_proj"])
+    grown = toy.with_new_token(tmp_path / "grown", base, "<new>", seed=1, kind="qwen2")
+    family = {"base": base, "left": qwen2["left"], "tuned": tmp_path / "tuned", "grown": grown}
+    names = [name for name in methods.names() if name != "passthrough"]
+    space = {"_target_": "automerge.spaces.lfs.LayerwiseFusion", "strengths": [0.5], "methods": names}
+    budget = {"trials": 15, "items": None, "minutes": None}
+    history = search(make_settings(tmp_path, family, space=space, budget=budget), tmp_path / "run")
+    assert {trial.status for trial in history.trials.values()} == {"ok"}
+    # Slerp and nuslerp join two sources, so with three they have no uniform merge.
+    assert assert_exports_score_as_logged(tmp_path / "run", history, tmp_path) >= {*names} - {"slerp", "nuslerp"}
 
 
 def test_an_export_is_an_ordinary_folder_with_card_and_recipe(finished: tuple[Path, History], tmp_path: Path) -> None:
@@ -138,7 +161,7 @@ def test_an_export_that_fails_leaves_no_folder(
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("automerge.export.save_file", full_disk)
+    monkeypatch.setattr("automerge.export.model.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         export_run(finished[0], tmp_path / "model", point=1)
     assert list(tmp_path.iterdir()) == []
@@ -245,11 +268,82 @@ def test_changed_weights_and_data_are_noticed_by_resume_and_export(llama: dict[s
     with RunLog(tmp_path / "run" / LOG) as log, pytest.raises(ValueError, match=r"tasks\.choose.*content has changed"):
         next(run.search(settings, run.assemble(settings), log))
     toy.write_jsonl(tmp_path / "test.jsonl", toy.copy_rows(40, 1))
-    toy.make_model(family["left"], seed=99)
+    toy.make_model(family["left"], seed=99, like=family["base"])
     with RunLog(tmp_path / "run" / LOG) as log, pytest.raises(ValueError, match=r"sources\.left.*content has changed"):
         next(run.search(settings, run.assemble(settings), log))
     with pytest.raises(ValueError, match="the weights of left are not those that were searched"):
         export_run(tmp_path / "run", tmp_path / "model", point=1)
+
+
+def write_start(path: Path, folders: dict[str, Path], weight: float) -> Path:
+    """A mergekit configuration of the toy family with other weights for the attention."""
+    content = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(folders["base"]),
+        "models": [
+            {
+                "model": str(folders["left"]),
+                "parameters": {"weight": [{"filter": "self_attn", "value": weight}, {"value": 0.4}]},
+            },
+            {"model": "right", "parameters": {"weight": 0.5}},
+        ],
+        "parameters": {"normalize": False},
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_search_starts_from_given_recipes_and_is_resumed_with_them_from_anywhere(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    best = write_start(tmp_path / "best.yaml", llama, 0.8)
+    settings = make_settings(tmp_path, llama, start=["best.yaml"], budget={"trials": 4, "items": None, "minutes": None})
+    history = search(settings, tmp_path / "run")
+    (given,) = [trial for trial in history.references if history.trials[trial].origin["kind"] == "given"]
+    recipe = history.trials[given].recipe
+    attention = [fusion for (_, component), fusion in recipe.fusions() if component == "attention"]
+    assert [read.weight for read in attention[0].inputs] == [0.8, 0.5]
+    assert history.name(given) == "best"
+    assert history.tests[given]["choose"].n == 40
+
+    write_report(tmp_path / "run")
+    content = json.loads((tmp_path / "run" / "pareto.json").read_text())
+    (row,) = [point for point in content["points"] if point["kind"] == "given"]
+    assert row["scores"]["choose"]["test"]["mean"] == pytest.approx(history.tests[given]["choose"].mean)
+    assert "best" in (tmp_path / "run" / "report.html").read_text()
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with RunLog(tmp_path / "run" / LOG) as log:
+        stored = log.settings()["config"]
+        assert stored["start"] == [str(best)]
+        assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))
+        write_start(best, llama, 0.9)
+        with pytest.raises(ValueError, match=r"start\.best: .* \(its content has changed\)"):
+            next(run.search(stored, run.assemble(stored), log))
+        best.write_text(f"# a remark changes nothing\n{write_start(best, llama, 0.8).read_text()}")
+        assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))
+
+    # The exported recipe is a start of the next search.
+    export_run(tmp_path / "run", tmp_path / "model", trial=given)
+    again = make_settings(tmp_path, llama, start=[str(tmp_path / "model" / "recipe.json")])
+    parts = run.assemble(again)
+    assert parts.space.decode(parts.starts["recipe"]) == recipe
+
+
+def test_faults_of_starts_are_listed_with_all_others(llama: dict[str, Path], tmp_path: Path) -> None:
+    best = write_start(tmp_path / "best.yaml", llama, 1.8)
+    settings = make_settings(tmp_path, llama, start=[str(best), str(tmp_path / "none.json")], surprise=1)
+    with pytest.raises(ValueError, match="unknown key `surprise`") as caught:
+        run.assemble(settings)
+    assert f"start: there is no file {tmp_path / 'none.json'}" in str(caught.value)
+    settings = make_settings(tmp_path, llama, start=[str(best)])
+    settings["task"]["choose"]["search"] = {"path": str(tmp_path / "none.jsonl")}
+    with pytest.raises(ValueError, match="task 'choose': no task file at") as caught:
+        run.assemble(settings)
+    assert f"  - start {best}: the LFS space cannot hold this recipe:\n    " in str(caught.value)
+    assert "raise space.max_weight (0.attention: 1.8, 1.attention: 1.8, 2.attention: 1.8)" in str(caught.value)
 
 
 def test_no_experiment_is_explained(llama: dict[str, Path], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from automerge.history import History
 from automerge.log import RunLog
 from automerge.pareto import hypervolume
+from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
 from automerge.search import Budget, Progress
 from tests.simulation import N_ITEMS, contents, main, make_search
 
@@ -173,6 +174,84 @@ def n_evaluations(path: Path) -> int:
             return len(log.evaluations())
     except (FileNotFoundError, ValueError):
         return 0
+
+
+def split(weight: float) -> Recipe:
+    """Mostly left in the first half of the depth and right in the second, which the simulated tasks want."""
+
+    def fused(depth: int | None) -> Fusion:
+        left = weight if depth is not None and depth < 2 else round(1 - weight, 4)
+        return Fusion("linear", (Input("left", depth, left), Input("right", depth, round(1 - left, 4))))
+
+    layers = tuple(OutputLayer(tuple((component, fused(depth)) for component in COMPONENTS)) for depth in range(4))
+    return Recipe(layers, fused(None))
+
+
+GIVEN = {"good": split(0.8), "poor": split(0.1)}
+
+
+def test_given_recipes_come_after_the_references_and_are_tested_like_them(tmp_path: Path) -> None:
+    history, steps = finished(tmp_path, given=GIVEN)
+    kinds = [history.trials[trial].origin["kind"] for trial in history.references]
+    assert kinds == sorted(kinds, key=["source", "uniform", "given"].index)
+    given = history.references[-2:]
+    assert [history.name(trial) for trial in given] == ["good", "poor"]
+    assert [history.trials[trial].recipe for trial in given] == list(GIVEN.values())
+    for trial in given:
+        assert history.trials[trial].n_items == history.tests[trial]["a"].n == N_ITEMS
+    shares = [step.share for step in steps if step.phase == "reference"]
+    assert len(shares) == len(history.references)
+    assert shares[-1] == 1.0
+
+
+def test_given_recipes_leave_the_order_of_items_and_the_reference_point_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    plain, _ = finished(tmp_path / "plain")
+    history, _ = finished(tmp_path, given=GIVEN)
+    assert (plain.reference_point == history.reference_point).all()
+    orders = []
+    for folder in (tmp_path, tmp_path / "plain"):
+        with RunLog(folder / "run.db", read_only=True) as log:
+            orders.append(sorted((key, items.tolist()) for key, items in log.orders().items()))
+    assert orders[0] == orders[1]
+
+
+def test_a_search_breeds_from_a_good_given_recipe(tmp_path: Path) -> None:
+    history, _ = finished(tmp_path, given=GIVEN)
+    good, poor = history.references[-2:]
+    children = [
+        [trial.id for trial in history.trials.values() if parent in trial.origin.get("parents", ())]
+        for parent in (good, poor)
+    ]
+    assert len(children[0]) > 3
+    assert len(children[0]) > len(children[1])
+
+
+@pytest.mark.parametrize("n_steps", [6, 8, 9, 30])
+def test_a_search_with_given_recipes_goes_on_where_it_stopped(tmp_path: Path, n_steps: int) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    finished(tmp_path / "whole", given=GIVEN)
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        search, _ = make_search(log, given=GIVEN)
+        steps = search.run()
+        for _ in range(n_steps):
+            next(steps)
+    finished(tmp_path / "stopped", given=GIVEN)
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
+
+
+def test_other_given_recipes_are_refused_on_an_old_log(tmp_path: Path) -> None:
+    finished(tmp_path, given=GIVEN)
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log, given={**GIVEN, "poor": split(0.2)})
+        with pytest.raises(ValueError, match="start a new run"):
+            list(search.run())
+
+
+def test_a_given_recipe_cannot_take_the_name_of_a_reference(tmp_path: Path) -> None:
+    with RunLog(tmp_path / "run.db") as log, pytest.raises(ValueError, match=r"names that no reference .* got linear"):
+        make_search(log, given={"linear": split(0.5)})
 
 
 def test_other_settings_are_refused_on_an_old_log(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from automerge.family import Family, open_family
 from automerge.protocols import Likelihood
@@ -61,6 +69,24 @@ def make_model(folder: Path, *, kind: str = "llama", seed: int = 0, like: Path |
                 own.copy_(parent + 0.3 * own)
     model.to(torch.bfloat16).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def with_new_token(
+    folder: Path, like: Path, token: str, *, seed: int, kind: str = "llama", template: str | None = None
+) -> Path:
+    """A fine-tune with one more token and a row of its own for it."""
+    make_model(folder, kind=kind, seed=seed, like=like)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([token], special_tokens=True)
+    if template is not None:
+        tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[-1] = seed
+    model.save_pretrained(folder)
     return folder
 
 

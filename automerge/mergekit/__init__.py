@@ -11,7 +11,7 @@ weight of 1 among zeros. What cannot be written or read is listed, all of it::
 Both compute in float32 and round once at the end; mergekit draws random masks of its own.
 """
 
-from automerge.mergekit.reading import from_yaml
+from automerge.mergekit.reading import from_yaml, models
 from automerge.mergekit.writing import Translation, to_yaml
 
-__all__ = ["Translation", "from_yaml", "to_yaml"]
+__all__ = ["Translation", "from_yaml", "models", "to_yaml"]

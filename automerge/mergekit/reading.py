@@ -40,11 +40,8 @@ def from_yaml(text: str, names: Mapping[str, str], alignment: Alignment) -> Reci
     difference here. `rescale: true` is read as the division by the probability, which for DARE has the same mean.
     Raises ValueError listing everything that a recipe cannot express.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        raise ValueError(f"this is no YAML: {fault}") from fault
-    method = content.get("merge_method") if isinstance(content, dict) else None
+    content = _loaded(text)
+    method = content.get("merge_method")
     if method not in FORMS:
         raise ValueError(f"expected a merge_method that automerge knows, {', '.join(FORMS)}; got {method!r}")
     try:
@@ -53,6 +50,18 @@ def from_yaml(text: str, names: Mapping[str, str], alignment: Alignment) -> Reci
         raise ValueError(
             f"this is not a configuration as mergekit documents it: {type(fault).__name__} {fault}"
         ) from fault
+
+
+def models(text: str) -> tuple[str, ...]:
+    """The models that a mergekit configuration names, as it spells them, each once.
+
+    Raises ValueError for what is no YAML.
+    """
+    content = _loaded(text)
+    slices = _entries(content, "slices")
+    listed = [*_entries(content, "models"), *(source for part in slices for source in _entries(part, "sources"))]
+    named = [part.get("base_model") for part in (content, *slices)] + [entry.get("model") for entry in listed]
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str)))
 
 
 class Read(NamedTuple):
@@ -280,6 +289,21 @@ class _Tensor:
         own = next(source.get("parameters") for source in self.part["sources"] if source["model"] == read.model)
         scopes = (own, self.part.get("parameters"), self.content.get("parameters"))
         return _found(scopes, key, read.tensor, self.position, default)
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    """The configuration; empty for YAML that is no mapping, which then lacks its merge_method."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise ValueError(f"this is no YAML: {fault}") from fault
+    return content if isinstance(content, dict) else {}
+
+
+def _entries(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """The mappings listed under a key; none if there is no such list."""
+    listed = content.get(key)
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
 
 
 def _base(content: Mapping[str, Any], part: Mapping[str, Any]) -> str | None:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from automerge.formulas import keep, n_kept
-from automerge.protocols import Constants, Elementwise, Parameter, Statistics
+from automerge.protocols import Elementwise, Parameter, Statistics
+from automerge.tensors.formulas import Constants, keep, n_kept
 
 DENSITY = Parameter("density", 0.1, 1.0, 0.5)
 GAMMA = Parameter("gamma", 0.0, 0.1, 0.01)

@@ -1,7 +1,7 @@
 """DARE: drop task-vector entries at random, rescale the rest, add up (arXiv 2311.03099, section 3.1).
 
 x_0 + sum_k w_k m_k (x_k - x_0) / p, with each entry of m_k 1 with probability p = `density`. Each parameter has one
-fixed random number (`automerge.masks`), so masks of different densities nest, in steps of 1/256. The option
+fixed random number (`automerge.tensors.masks`), so masks of different densities nest, in steps of 1/256. The option
 `rescale = 0` leaves out the division; then this is mergekit's `dare_linear` with `rescale: false, normalize: false` but
 for the random numbers (mergekit's `rescale: true` restores the L1 norm instead of dividing by p).
 """
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from automerge.formulas import drop_constants, keep
-from automerge.protocols import Constants, Elementwise, Parameter, Statistics
+from automerge.protocols import Elementwise, Parameter, Statistics
+from automerge.tensors.formulas import Constants, drop_constants, keep
 
 DENSITY = Parameter("density", 0.1, 1.0, 0.5)
 

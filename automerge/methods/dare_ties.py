@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from automerge.formulas import drop_constants, elect_and_average, elect_and_sum, keep
-from automerge.protocols import Constants, Elementwise, Parameter, Statistics
+from automerge.protocols import Elementwise, Parameter, Statistics
+from automerge.tensors.formulas import Constants, drop_constants, elect_and_average, elect_and_sum, keep
 
 DENSITY = Parameter("density", 0.1, 1.0, 0.5)
 

@@ -2,7 +2,7 @@
 
 MAGPRUNE (section 3): within each row of a matrix the entry of relative rank r (0 the smallest, 1 the largest) is kept
 with probability p = density + epsilon (2 r - 1) and divided by it; then signs are elected and agreeing values summed as
-in TIES. Ranks and random numbers are kept as one byte each (`automerge.masks`). Where density +- epsilon leaves
+in TIES. Ranks and random numbers are kept as one byte each (`automerge.tensors.masks`). Where density +- epsilon leaves
 (0, 1), epsilon is cut. With the option `rescale = 0` this is mergekit's `della` with `rescale: false` but for the
 random numbers and the rounding of ranks; `normalize = 1` averages the agreeing values by their weights.
 """
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from automerge.formulas import elect_and_average, elect_and_sum, keep
-from automerge.masks import LEVELS
-from automerge.protocols import Constants, Elementwise, Parameter, Statistics
+from automerge.protocols import Elementwise, Parameter, Statistics
+from automerge.tensors.formulas import Constants, elect_and_average, elect_and_sum, keep
+from automerge.tensors.masks import LEVELS
 
 DENSITY = Parameter("density", 0.1, 1.0, 0.5)
 EPSILON = Parameter("epsilon", 0.0, 0.3, 0.15)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.geometry import of_weights
 from automerge.protocols import Statistics, WeightedSum
+from automerge.tensors.geometry import of_weights
 
 MAX_STEPS = 10
 TOLERANCE = 1e-5
@@ -37,9 +37,9 @@ def coefficients(weights: Sequence[float], statistics: Statistics) -> list[float
 
 def _mean(cosine: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean direction as coefficients of the unit vectors with these cosines."""
-    mean = shares / np.sqrt(max(shares @ cosine @ shares, 0.0)) if shares @ cosine @ shares > TOLERANCE**2 else None
-    if mean is None:
-        mean = np.eye(len(shares))[int(np.flatnonzero(shares)[0])]
+    squared = float(shares @ cosine @ shares)
+    # Opposite directions may cancel; the iteration then begins at the first.
+    mean = shares / np.sqrt(squared) if squared > TOLERANCE**2 else np.eye(len(shares))[np.flatnonzero(shares)[0]]
     for _ in range(MAX_STEPS):
         dots = (cosine @ mean).clip(-1, 1)
         angles = np.arccos(dots)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automerge.geometry import cosines
 from automerge.protocols import Statistics, WeightedSum
+from automerge.tensors.geometry import cosines
 
 
 def coefficients(weights: Sequence[float], statistics: Statistics) -> list[float]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from automerge.geometry import cosines
 from automerge.protocols import Statistics, WeightedSum
+from automerge.tensors.geometry import cosines
 
 SMALLEST_SINE = 1e-8
 """Below this sine the formula divides by nearly 0 and the straight line is used (mergekit's threshold)."""

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automerge.formulas import variance
-from automerge.protocols import Constants, Elementwise, Parameter, Statistics
+from automerge.protocols import Elementwise, Parameter, Statistics
+from automerge.tensors.formulas import Constants, variance
 
 DENSITY = Parameter("density", 0.1, 1.0, 0.5)
 

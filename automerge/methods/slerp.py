@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from automerge.geometry import cosines, of_weights
 from automerge.protocols import Statistics, WeightedSum
+from automerge.tensors.geometry import cosines, of_weights
 
 COLINEAR = 0.9995
 """Above this cosine the formula divides by nearly 0 and the straight line is used (mergekit's threshold)."""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from automerge.formulas import elect_and_average, elect_and_sum, keep, n_kept
-from automerge.protocols import Constants, Elementwise, Parameter, Statistics
+from automerge.protocols import Elementwise, Parameter, Statistics
+from automerge.tensors.formulas import Constants, elect_and_average, elect_and_sum, keep, n_kept
 
 DENSITY = Parameter("density", 0.1, 1.0, 0.5)
 
@@ -51,8 +51,7 @@ def _trimmed(origin: Tensor, tensors: Sequence[Tensor], constants: Sequence[Tens
     weights, thresholds = constants
     differences = [tensor.float() - origin for tensor in tensors]
     return [
-        keep(difference.abs() >= thresholds[k], difference * weights[k])
-        for k, difference in enumerate(differences)
+        keep(difference.abs() >= thresholds[k], difference * weights[k]) for k, difference in enumerate(differences)
     ]
 
 

@@ -70,7 +70,7 @@ def ranking(findings: Findings) -> go.Figure:
                 y=[_row_name(point) for point in own],
                 mode="markers",
                 error_x=_bars(at, mark.colour),
-                marker={"symbol": mark.symbol, "size": 10, "color": mark.colour},
+                marker={"symbol": mark.symbol, "size": 10 * mark.scale, "color": mark.colour},
                 name=mark.label,
                 text=[describe(findings, point) for point in own],
                 hovertemplate="%{text}<extra></extra>",
@@ -150,7 +150,7 @@ def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split
         mode="markers+text" if is_main else "markers",
         error_x=_bars(x, mark.colour) if is_main else None,
         error_y=_bars(y, mark.colour) if is_main else None,
-        marker={**style, "size": 11 if group == "recommended" else 9, "opacity": 1 if is_main else 0.6},
+        marker={**style, "size": mark.scale * (11 if group == "recommended" else 9), "opacity": 1 if is_main else 0.6},
         name=mark.label if is_main else f"{mark.label}, search items",
         text=[escape(label(point, group)) if is_main else "" for point in points],
         textposition=[_side(group, k) for k in range(len(points))],
@@ -164,7 +164,12 @@ def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split
 
 
 def _side(group: Group, k: int) -> str:
-    """Where a label stands; sources are often alike in an objective, so theirs go below, left and right in turn."""
+    """Where a label stands; sources are often alike in an objective, so theirs go below, left and right in turn.
+
+    Numbers of recommended models go to the right, so names of given recipes to the left.
+    """
+    if group == "given":
+        return "top left"
     if group == "source":
         return ("bottom right", "bottom left")[k % 2]
     return "top right"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import numpy as np
 
 from automerge.history import History
 from automerge.log import LOG, EvaluationRow, RunLog
+from automerge.protocols import ReferenceKind
 from automerge.records import REFERENCE, Split
+from automerge.report.comparison import Comparison, compare
 from automerge.report.points import Point, shown
 from automerge.report.volumes import Volume, Volumes, volumes
 from automerge.task_vectors import TaskVectors
@@ -47,7 +49,17 @@ class Findings:
     @property
     def references(self) -> list[Point]:
         """The base, the sources and the uniform merges, recommended or not, in order of their ids."""
-        return sorted((point for point in self.points if point.is_reference), key=lambda point: point.trial.id)
+        return self._known(("source", "uniform"))
+
+    @property
+    def given(self) -> list[Point]:
+        """The recipes that the search was told to start from, recommended or not, in order of their ids."""
+        return self._known(("given",))
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """The given recipes beside the recommended models, on test items."""
+        return compare(self.history, self.given, self.recommended)
 
     @property
     def failures(self) -> list[EvaluationRow]:
@@ -86,6 +98,10 @@ class Findings:
     def is_finished(self) -> bool:
         """Whether the search came to its end and named what it recommends."""
         return "recommended" in self.settings
+
+    def _known(self, kinds: Collection[ReferenceKind]) -> list[Point]:
+        found = (point for point in self.points if point.is_reference and point.kind in kinds)
+        return sorted(found, key=lambda point: point.trial.id)
 
     @property
     def conclusion(self) -> str:

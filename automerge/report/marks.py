@@ -14,17 +14,19 @@ GREY = "#6b7280"
 
 
 class Mark(NamedTuple):
-    """The label, colour and symbols of a group: `symbol` for plotly, `marker` for matplotlib."""
+    """The label, colour and symbols of a group: `symbol` for plotly, `marker` for matplotlib, `scale` of their size."""
 
     label: str
     colour: str
     symbol: str
     marker: str
+    scale: float = 1.0
 
 
 MARKS: Mapping[Group, Mark] = {
     "uniform": Mark("uniform merges", "#009e73", "square", "s"),
     "source": Mark("base and sources", "#d55e00", "diamond", "D"),
+    "given": Mark("given recipes", "#000000", "star", "*", 1.7),
     "baseline": Mark("baseline run", "#cc79a7", "triangle-up", "^"),
     "recommended": Mark("recommended", "#0072b2", "circle", "o"),
 }
@@ -65,7 +67,7 @@ def place(value: Value) -> Place:
 
 def marks(findings: Findings) -> dict[Group, Mark]:
     """The marks of the groups that a run has, in drawing order; only a finished run recommends."""
-    present = {point.group for point in findings.points} | {point.kind for point in findings.points}
+    present = {point.group for point in findings.points} | {p.kind for p in findings.points if p.is_reference}
     found = {group: mark for group, mark in MARKS.items() if group in present}
     if not findings.is_finished and "recommended" in found:
         found["recommended"] = found["recommended"]._replace(label="front so far")
@@ -111,12 +113,12 @@ def fronts(findings: Findings, columns: tuple[int, int]) -> list[Front]:
 
 
 def label(point: Point, group: Group) -> str:
-    """What stands beside a point that is drawn as one of a group: its number, a source's name, else nothing."""
+    """What stands beside a point drawn as one of a group: its number, a source's or given recipe's name, or nothing."""
     if point.group != group:
         return ""
     if point.number is not None:
         return f"{point.number} {point.name}" if point.is_reference else str(point.number)
-    return point.name if group == "source" else ""
+    return point.name if group in ("source", "given") else ""
 
 
 def levels(findings: Findings) -> list[Level]:
@@ -125,5 +127,6 @@ def levels(findings: Findings) -> list[Level]:
     wanted = {
         "sources": ("sources alone", MARKS["source"].colour),
         "sources_and_uniform": ("sources and uniform merges", MARKS["uniform"].colour),
+        "given": ("given recipes", MARKS["given"].colour),
     }
     return [Level(text, colour, found[name].value) for name, (text, colour) in wanted.items() if name in found]

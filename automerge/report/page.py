@@ -25,6 +25,7 @@ SETS = {
     "recommended": "recommended front",
     "sources": "sources alone",
     "sources_and_uniform": "sources and uniform merges",
+    "given": "given recipes",
     "baseline": "recommended front of the baseline run",
 }
 """What the page calls the sets of models whose hypervolumes are compared."""
@@ -74,6 +75,7 @@ def _content(findings: Findings) -> dict[str, Any]:
         "volumes": _volumes(findings),
         "n_resamples": N_RESAMPLES,
         "objectives": findings.history.objectives,
+        "comparisons": findings.comparisons,
         "export_command": export_command,
         "colours": colours,
         "anatomies": [(point, anatomy(point.trial.recipe, colours)) for point in findings.recommended],

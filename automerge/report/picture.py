@@ -60,13 +60,13 @@ def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> Non
             yerr=[[at.minus for at in y_places], [at.plus for at in y_places]],
             fmt=mark.marker,
             color=mark.colour,
-            markersize=6,
+            markersize=6 * mark.scale,
             elinewidth=0.8,
             label=mark.label,
         )
         for k, (point, at_x, at_y) in enumerate(zip(points, x_places, y_places, strict=True)):
             # Sources are often alike in an objective, so their names go below, left and right in turn.
-            is_left = group == "source" and k % 2 == 1
+            is_left = group == "given" or (group == "source" and k % 2 == 1)
             axes.annotate(
                 label(point, group),
                 (at_x.at, at_y.at),
@@ -99,7 +99,7 @@ def _draw_ranking(axes: Axes, findings: Findings) -> None:
                 xerr=[[each.minus for each in at], [each.plus for each in at]],
                 fmt=mark.marker,
                 color=mark.colour,
-                markersize=6,
+                markersize=6 * mark.scale,
                 elinewidth=0.8,
                 label=mark.label,
             )

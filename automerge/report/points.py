@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from automerge.history import History, front
 from automerge.pareto import interval, is_non_dominated
+from automerge.protocols import ReferenceKind
 from automerge.records import Objective, Result, Split, Trial
 
-Group = Literal["recommended", "source", "uniform", "baseline"]
+Group = Literal["recommended", "source", "uniform", "given", "baseline"]
 """`source` includes the base; `baseline` is the recommended front of the run compared with."""
 
 
@@ -45,7 +46,7 @@ class Point:
 
     number: int | None
     group: Group
-    kind: Literal["source", "uniform"] | None
+    kind: ReferenceKind | None
     name: str
     trial: Trial
     search: tuple[Value | None, ...]
@@ -63,7 +64,7 @@ class Point:
 
     @property
     def is_reference(self) -> bool:
-        """Whether this is the base, a source or a uniform merge of the run itself."""
+        """Whether this is the base, a source, a uniform merge or a given recipe of the run itself."""
         return self.kind is not None and self.group != "baseline"
 
     @property
@@ -75,6 +76,8 @@ class Point:
     @property
     def origin(self) -> str:
         """How the recipe came about: `depth_crossover of #3, #8`."""
+        if self.kind == "given":
+            return "given recipe"
         operator = str(self.trial.origin["operator"]).replace("+", " + ")
         parents = ", ".join(f"#{parent}" for parent in self.trial.origin.get("parents", ()))
         return f"{operator} of {parents}" if parents else operator
@@ -101,7 +104,7 @@ def shown(history: History, baseline: History | None) -> tuple[Point, ...]:
     points = [_point(history, trial, "recommended", number) for number, trial in enumerate(picked, start=1)]
     for trial in history.references:
         if trial not in picked:
-            points.append(_point(history, trial, "source" if trial in history.sources else "uniform"))
+            points.append(_point(history, trial, _kind(history, trial)))
     if baseline is not None:
         points += [_point(baseline, trial, "baseline") for trial in chosen(baseline)]
     return tuple(points)
@@ -125,13 +128,18 @@ def _point(history: History, number: int, group: Group, rank: int | None = None)
     return Point(
         number=rank,
         group=group,
-        kind=None if number not in history.references else "source" if number in history.sources else "uniform",
+        kind=_kind(history, number) if number in history.references else None,
         name=("baseline " if group == "baseline" else "") + history.name(number),
         trial=trial,
         search=_values(trial, trial.results, history.objectives),
         test=_values(trial, history.tests.get(number, {}), history.objectives),
         note=_note(history, trial),
     )
+
+
+def _kind(history: History, reference: int) -> ReferenceKind:
+    kind: ReferenceKind = history.trials[reference].origin["kind"]
+    return kind
 
 
 def _values(trial: Trial, results: Mapping[str, Result], objectives: Sequence[Objective]) -> tuple[Value | None, ...]:

@@ -6,6 +6,7 @@ import csv
 import json
 from typing import Any
 
+from automerge.report.comparison import Comparison
 from automerge.report.findings import Findings
 from automerge.report.points import Point, Value
 from automerge.report.volumes import Volumes
@@ -61,6 +62,7 @@ def _content(findings: Findings) -> dict[str, Any]:
         "conclusion": findings.conclusion,
         "points": [_entry(findings, point) for point in findings.points],
         "hypervolume": {split: _volumes(found) for split, found in findings.volumes.items()},
+        "given": [_comparison(findings, found) for found in findings.comparisons],
         "figures": findings.figures,
         "failures": [
             {
@@ -97,6 +99,27 @@ def _entry(findings: Findings, point: Point) -> dict[str, Any]:
         "origin": dict(point.trial.origin),
         "methods": point.methods,
         "recipe": json.loads(point.trial.recipe.to_json()),
+    }
+
+
+def _comparison(findings: Findings, found: Comparison) -> dict[str, Any]:
+    names = [objective.name for objective in findings.history.objectives]
+    return {
+        "name": found.given.name,
+        "outcome": found.outcome,
+        "recommended_minus": [
+            {
+                "number": row.point.number,
+                "name": row.point.name,
+                "verdict": row.verdict,
+                "is_clear": row.is_clear,
+                "differences": {
+                    name: {"value": difference.value, "low": difference.low, "high": difference.high}
+                    for name, difference in zip(names, row.differences, strict=True)
+                },
+            }
+            for row in found.rows
+        ],
     }
 
 

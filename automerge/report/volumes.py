@@ -85,7 +85,8 @@ def members(points: Sequence[Point]) -> dict[str, list[int]]:
     tests: dict[str, Callable[[Point], bool]] = {
         "recommended": lambda point: point.group == "recommended",
         "sources": lambda point: point.is_reference and point.kind == "source",
-        "sources_and_uniform": lambda point: point.is_reference,
+        "sources_and_uniform": lambda point: point.is_reference and point.kind != "given",
+        "given": lambda point: point.is_reference and point.kind == "given",
         "baseline": lambda point: point.group == "baseline",
     }
     found = {name: [k for k, point in enumerate(points) if test(point)] for name, test in tests.items()}
@@ -137,7 +138,7 @@ def _resampled(
     """Objective values under resampled test items, shape (n_resamples, n_points, n_objectives); None without points."""
     if not points:
         return None
-    own, other = _item_scores(history), {} if baseline is None else _item_scores(baseline)
+    own, other = item_scores(history), {} if baseline is None else item_scores(baseline)
     columns = []
     for position, objective in enumerate(history.objectives):
         if objective.kind == "cost":
@@ -164,7 +165,8 @@ def _aligned(task: str, points: Sequence[Point], by_item: Sequence[Mapping[int, 
     return np.array([[scores[item] for item in items] for scores in by_item])
 
 
-def _item_scores(history: History) -> ItemScores:
+def item_scores(history: History) -> ItemScores:
+    """The test scores of all trials that have some."""
     found: dict[int, dict[str, dict[int, float]]] = {}
     for row in history.evaluations:
         if row.phase == "test":

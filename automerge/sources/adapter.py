@@ -11,8 +11,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from automerge.folders import headers, resolve
-from automerge.lora import CONFIG, WEIGHTS, read_settings, swap
-from automerge.lora_sites import Site, find_sites
+from automerge.lora.settings import CONFIG, WEIGHTS, read_settings, swap
+from automerge.lora.sites import Site, find_sites
 from automerge.protocols import LowRank, Source
 
 

@@ -27,8 +27,13 @@ class MemorySource:
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of that name. Raises KeyError for an unknown name."""
+        self._refuse_unknown(name)
         return self._tensors[name]
 
     def low_rank(self, name: str) -> None:
         """None: every tensor is whole. Raises KeyError for an unknown name."""
-        self.tensor(name)
+        self._refuse_unknown(name)
+
+    def _refuse_unknown(self, name: str) -> None:
+        if name not in self._tensors:
+            raise KeyError(f"source {self.name!r} has no tensor {name!r}; it has {len(self._tensors)} others")

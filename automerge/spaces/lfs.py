@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge import methods as methods_folder
+from automerge.encoding import PASSTHROUGH, FusionReader, Setting
 from automerge.protocols import Gene, Genotypes, Reference
 from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe
 
@@ -29,7 +30,7 @@ ABSENT = {"density": 1.0}
 """What features say of a parameter under a method that has none: nothing is dropped. Other parameters are 0 then."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
     group: int
     component: str
@@ -71,6 +72,7 @@ class LayerwiseFusion:
                 name: method for name, method in known.items() if method.weighting == "strength" or name == "linear"
             }
             self.methods = tuple(known)
+        self._known = known
         self._parameters = {parameter.name: parameter for method in known.values() for parameter in method.parameters}
         self._takes = {
             name: [m for m, method in known.items() if name in {p.name for p in method.parameters}]
@@ -82,10 +84,12 @@ class LayerwiseFusion:
         self._sparse = self._takes.get("density", [])
         # A source as it is has one form: by a method that drops nothing, if there is one.
         self._plain = next((method for method in self.methods if method not in self._sparse), self.methods[0])
+        self._vector = next((method for method in self.methods if method not in self._ratio), None)
         # Weights alone tell what plain sums do; of these methods a landscape model has to know that they are used.
         self._flags = [m for m, method in known.items() if method.parameters or (method.vectors and m in self._ratio)]
         self._codes = {method: code for code, method in enumerate(self.methods)}
         self.genes, self._slots = self._layout()
+        self._by_place = {(slot.group, slot.component): slot for slot in self._slots}
         self._lower = np.array([gene.lower for gene in self.genes])
         self._upper = np.array([gene.upper for gene in self.genes])
         self._default = np.array([gene.default for gene in self.genes])
@@ -124,22 +128,52 @@ class LayerwiseFusion:
 
     def decode(self, x: NDArray[np.float64]) -> Recipe:
         """The recipe of one canonical genotype of shape (n_genes,)."""
-        by_place = {(slot.group, slot.component): slot for slot in self._slots}
 
-        def fused(depth: int, component: str) -> Fusion:
-            group = depth // self.granularity
-            slot = by_place.get((group, component)) or by_place[(group, "layer")]
-            return self._fusion(x, slot, depth)
+        def fused(depth: int, component: str) -> tuple[str, Fusion]:
+            return component, self._fusion(x, self._slot(depth, component), depth)
 
         layers = tuple(
-            OutputLayer(components=tuple((component, fused(depth, component)) for component in COMPONENTS))
+            OutputLayer(components=tuple(fused(depth, component) for component in COMPONENTS))
             for depth in range(self.n_layers)
         )
-        return Recipe(layers=layers, outer=self._fusion(x, by_place[(-1, OUTER)], None))
+        return Recipe(layers=layers, outer=self._fusion(x, self._slot(None, OUTER), None))
+
+    def encode(self, recipe: Recipe) -> NDArray[np.float64]:
+        """The canonical genotype of the recipe's model, with weights and parameters rounded to DECIMALS.
+
+        What decodes from a canonical genotype comes back as that genotype; of other recipes weights may change that act
+        only by their ratio. A component that the recipe leaves out, because no tensor belongs to it, has the defaults.
+        Raises ValueError listing everything that this space cannot hold, with the remedies.
+        """
+        reader = FusionReader(
+            sources=self.sources,
+            methods=self._known,
+            bounds={name: (parameter.lower, parameter.upper) for name, parameter in self._parameters.items()},
+            max_weight=self.max_weight,
+            decimals=DECIMALS,
+            has_base=self._vector is not None,
+        )
+        if len(recipe.layers) != self.n_layers:
+            depth_kept = f"it has another depth than the sources' {self.n_layers} layers, which this space keeps"
+            reader.note(depth_kept, f"{len(recipe.layers)} layers")
+        for depth, layer in enumerate(recipe.layers):
+            if layer.scale != 1:
+                reader.note("it scales the residual stream, which is not searched: set scale to 1", f"layer {depth}")
+            if len(dict(layer.components)) < len(layer.components):
+                reader.note("it names a component of a layer twice: keep one of them", f"layer {depth}")
+        x = self._default.copy()
+        for slot, settings in self._settings(recipe, reader).items():
+            first, *others = settings
+            if others and self._ties():
+                alike = f"parts differ that this space merges alike: set {' and '.join(self._ties())}"
+                reader.note(alike, f"{settings[first]} and {settings[others[0]]}")
+            self._write(x, slot, first)
+        reader.refuse("LFS")
+        return np.asarray(self.repair(x[None])[0])
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Per slot: the effective weight of every source, the methods' parameters, a flag for each method that needs it."""
+        """Per slot: the effective weight of every source, the methods' parameters, a flag for methods that need one."""
         return tuple(
             f"{_place(slot)}.{name}"
             for slot in self._slots
@@ -164,9 +198,8 @@ class LayerwiseFusion:
         """
         n = len(self.sources)
         found: dict[str, Reference] = {}
-        vector = next((method for method in self.methods if method not in self._ratio), None)
-        if vector is not None:
-            found[BASE] = self._tied(vector, np.zeros(n), kind="source")
+        if self._vector is not None:
+            found[BASE] = self._tied(self._vector, np.zeros(n), kind="source")
         for k, source in enumerate(self.sources):
             # Any method gives a source back if nothing else is read and nothing is dropped.
             found[source] = self._tied(self._plain, np.eye(n)[k], density=1.0, kind="source")
@@ -329,6 +362,40 @@ class LayerwiseFusion:
             if density is not None and "density" in slot.parameters:
                 x[slot.parameters["density"]] = density
         return Reference(self.repair(x[None])[0], kind)
+
+    def _settings(self, recipe: Recipe, reader: FusionReader) -> dict[_Slot, dict[Setting, str]]:
+        """The settings that the parts of the recipe want for each slot, with the first part that wants each."""
+        found: dict[_Slot, dict[Setting, str]] = {}
+        for (depth, component), fusion in recipe.fusions():
+            place = component if depth is None else f"{depth}.{component}"
+            if depth is not None and component not in COMPONENTS:
+                reader.note(f"it has components other than {', '.join(COMPONENTS)}: name them so", place)
+                continue
+            setting = reader.setting(fusion, depth, place)
+            if setting is not None and (depth is None or depth < self.n_layers):
+                found.setdefault(self._slot(depth, component), {}).setdefault(setting, place)
+        return found
+
+    def _ties(self) -> list[str]:
+        """What would let parts differ that share their genes, as options of the space."""
+        found = ["space.granularity: 1"] if self.granularity > 1 else []
+        return found + ([f"space.components: [{', '.join(COMPONENTS)}]"] if self.components == ("layer",) else [])
+
+    def _slot(self, depth: int | None, component: str) -> _Slot:
+        """The slot whose genes say how a part of the model is fused."""
+        group = -1 if depth is None else depth // self.granularity
+        return self._by_place.get((group, component)) or self._by_place[group, "layer"]
+
+    def _write(self, x: NDArray[np.float64], slot: _Slot, setting: Setting) -> None:
+        """Writes the genes of a slot into a genotype, which is then to be repaired."""
+        method, parameters = setting.method, dict(setting.parameters)
+        if method == PASSTHROUGH:
+            method = self._plain if any(setting.weights) or self._vector is None else self._vector
+            parameters = {"density": 1.0} if "density" in slot.parameters else {}
+        x[slot.method] = self._codes[method]
+        x[slot.weights] = setting.weights
+        for name, value in parameters.items():
+            x[slot.parameters[name]] = value
 
 
 def _place(slot: _Slot) -> str:

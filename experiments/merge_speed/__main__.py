@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from automerge.language_model import CausalLM
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel
-from automerge.placement import gigabytes
 from automerge.recipe import BASE, Fusion, Input, Recipe, uniform
+from automerge.resident.placement import gigabytes
 from automerge.sources.memory import MemorySource
 from experiments.machine import describe
 from experiments.merge_speed.peer import mergekit_seconds
@@ -35,6 +36,7 @@ METHODS = ("linear", "task_arithmetic", "ties", "dare_ties")
 
 
 def main() -> None:
+    """Measures and prints; the last line is the JSON object."""
     options = arguments()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
@@ -47,72 +49,78 @@ def main() -> None:
         vocab_size=options.vocabulary,
         max_position_embeddings=2048,
     )
-    start = time.perf_counter()
     live = empty_model(config, device)
     sources = make_sources(live, options.sources, device if options.placement == "device" else torch.device("cpu"))
     n_parameters = sum(parameter.numel() for parameter in live.parameters())
-    say(
-        f"{n_parameters / 1e6:.0f} M parameters, base and {options.sources} sources, {time.perf_counter() - start:.1f} s"
-    )
+    say(f"{n_parameters / 1e6:.0f} M parameters, a base and {options.sources} sources")
+    model, results = prepared(live, sources, options)
+    seconds = take_turns(model, options, device)
+    results |= ratios(seconds, n_parameters, options)
+    results |= memory(model.sources, n_parameters, options)
+    if options.mergekit:
+        del live, model
+        results |= beside_mergekit(config, sources, options, seconds)
+    for key, value in results.items():
+        if isinstance(value, float):
+            say(f"{key:40s} {value:8.3f}")
+    print(json.dumps({**results, "setting": {**vars(options), "n_parameters": n_parameters, **describe()}}))
 
+
+def prepared(
+    live: LlamaForCausalLM, sources: list[MemorySource], options: argparse.Namespace
+) -> tuple[ResidentModel, dict[str, object]]:
+    """The resident model, and the seconds that compiling and each method's first write took."""
     resident = ResidentSources(
-        sources, device=options.device, placement=options.placement, n_held=2 * n_parameters, methods=METHODS
+        sources, device=options.device, placement=options.placement, n_held=2 * n_values(live), methods=METHODS
     )
-    n_loaded = resident.n_bytes
     start = time.perf_counter()
     resident.compile(options.compile, METHODS)
-    say(f"compiled in {time.perf_counter() - start:.1f} s" if options.compile != "never" else "eager")
+    found: dict[str, object] = {"compile_seconds": time.perf_counter() - start}
     for note in resident.notes:
         say(note)
     model = ResidentModel(CausalLM(live, tokenizer=None), resident)
-
-    preparation = {}
+    first = {}
     for method in METHODS:
         start = time.perf_counter()
         model.write(recipe(method, options, 0.5))
-        settle(device)
-        preparation[method] = time.perf_counter() - start
-    say("first write, preparation included: " + ", ".join(f"{m} {s:.1f} s" for m, s in preparation.items()))
+        settle(torch.device(options.device))
+        first[method] = time.perf_counter() - start
+    say("first write, preparation included: " + ", ".join(f"{m} {s:.1f} s" for m, s in first.items()))
+    return model, found | {"first_write_seconds": first}
 
-    seconds = take_turns(model, options, device)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+
+def ratios(seconds: dict[str, list[float]], n_parameters: int, options: argparse.Namespace) -> dict[str, object]:
+    """Medians over the turns of what was measured within one turn."""
+    device = torch.device(options.device)
+
+    def over(one: str, other: str, factor: float = 1.0) -> float:
+        return factor * statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+
     n_bytes = {method: 2 * n_parameters * (options.sources + 1 + (method != "linear")) for method in METHODS}
     n_bytes["dare_ties"] += n_parameters * options.sources
-    triad_bytes = 3 * 4 * triad_length(device)
-    results: dict[str, object] = {}
-    for method in METHODS:
-        ratios = [
-            (n_bytes[method] / t) / (triad_bytes / triad)
-            for t, triad in zip(seconds[method], seconds["triad"], strict=True)
-        ]
-        results[f"{method}_over_triad"] = statistics.median(ratios)
-    for method in ("ties", "dare_ties"):
-        ratios = [a / b for a, b in zip(seconds[method], seconds["linear"], strict=True)]
-        results[f"{method}_over_linear"] = statistics.median(ratios)
-    ratios = [a / b for a, b in zip(seconds["half"], seconds["linear"], strict=True)]
-    results["half_groups_over_full"] = statistics.median(ratios)
-    results["identical_over_full"] = median["identical"] / median["linear"]
+    triad = 3 * 4 * triad_length(device)
+    found: dict[str, object] = {f"{m}_over_triad": over("triad", m, n_bytes[m] / triad) for m in METHODS}
+    found |= {f"{method}_over_linear": over(method, "linear") for method in ("ties", "dare_ties")}
+    found |= {"half_groups_over_full": over("half", "linear"), "identical_over_full": over("identical", "linear")}
     if device.type == "cuda":
-        results["linear_over_copy"] = (n_bytes["linear"] / median["linear"]) / (
-            2 * 4 * triad_length(device) / median["copy"]
-        )
-    results["milliseconds"] = {name: 1e3 * value for name, value in median.items()}
-    results["preparation_seconds"] = {method: preparation[method] - median[method] for method in METHODS}
-    results["triad_gigabytes_per_second"] = triad_bytes / median["triad"] / 1e9
+        found["linear_over_copy"] = over("copy", "linear", n_bytes["linear"] / (2 * 4 * triad_length(device)))
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    found["triad_gigabytes_per_second"] = triad / median["triad"] / 1e9
+    return found | {"milliseconds": {name: 1e3 * value for name, value in median.items()}}
+
+
+def memory(resident: ResidentSources, n_parameters: int, options: argparse.Namespace) -> dict[str, object]:
+    """Bytes held beside the masks, over those of sources and one candidate."""
     masks = n_parameters * options.sources
     candidate = 2 * n_parameters
-    results["resident_over_sources_and_candidate"] = (resident.n_bytes - masks + candidate) / (
-        2 * n_parameters * (options.sources + 1) + candidate
-    )
-    say(f"resident: {gigabytes(n_loaded)} of weights, {gigabytes(resident.n_bytes - n_loaded)} of masks and tables")
-    if options.mergekit:
-        del live, model, resident
-        results |= beside_mergekit(config, sources, options, median)
-    results["setting"] = {**vars(options), "n_parameters": n_parameters, **describe()}
-    for key, value in results.items():
-        if isinstance(value, float):
-            say(f"{key:42s} {value:8.3f}")
-    print(json.dumps(results))
+    say(f"resident: {gigabytes(resident.n_bytes - masks)} of weights and tables, {gigabytes(masks)} of masks")
+    expected = 2 * n_parameters * (options.sources + 1) + candidate
+    return {"resident_over_sources_and_candidate": (resident.n_bytes - masks + candidate) / expected}
+
+
+def n_values(live: LlamaForCausalLM) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in live.parameters())
 
 
 def arguments() -> argparse.Namespace:
@@ -135,8 +143,9 @@ def arguments() -> argparse.Namespace:
 def empty_model(config: LlamaConfig, device: torch.device) -> LlamaForCausalLM:
     """A live model in bfloat16 whose weights are not initialised: they are about to be written."""
     with torch.device("meta"):
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
-    return model.to_empty(device=device)
+        model: Any = LlamaForCausalLM(config)
+    empty: LlamaForCausalLM = model.to(torch.bfloat16).to_empty(device=device)
+    return empty
 
 
 def make_sources(live: LlamaForCausalLM, n: int, device: torch.device) -> list[MemorySource]:
@@ -206,13 +215,14 @@ def take_turns(model: ResidentModel, options: argparse.Namespace, device: torch.
 
 
 def beside_mergekit(
-    config: LlamaConfig, sources: list[MemorySource], options: argparse.Namespace, median: dict[str, float]
+    config: LlamaConfig, sources: list[MemorySource], options: argparse.Namespace, seconds: dict[str, list[float]]
 ) -> dict[str, object]:
     """mergekit's seconds on the same weights, over ours."""
     with tempfile.TemporaryDirectory() as folder:
-        seconds = mergekit_seconds(config, sources, Path(folder), METHODS, threads=options.threads)
-    found: dict[str, object] = {f"mergekit_over_ours_{method}": seconds[method] / median[method] for method in METHODS}
-    return found | {"mergekit_seconds": seconds}
+        theirs = mergekit_seconds(config, sources, Path(folder), METHODS, threads=options.threads)
+    ours = {method: statistics.median(seconds[method]) for method in METHODS}
+    found: dict[str, object] = {f"mergekit_over_ours_{method}": theirs[method] / ours[method] for method in METHODS}
+    return found | {"mergekit_seconds": theirs}
 
 
 def triad_length(device: torch.device) -> int:

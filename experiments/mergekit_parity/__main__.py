@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from automerge.alignment import Alignment, align
-from automerge.export import export_recipe
+from automerge.export.model import export_recipe
 from automerge.family import open_family
 from automerge.mergekit import from_yaml, to_yaml
 from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe

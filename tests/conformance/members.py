@@ -73,8 +73,8 @@ def _adapter(folders: Mapping[str, Path], scratch: Path) -> Source:
 
 
 SOURCES: dict[str, SourceFactory] = {
-    "checkpoint": lambda folders, scratch: CheckpointSource("left", str(folders["left"])),
-    "memory": lambda folders, scratch: MemorySource("left", load_file(folders["left"] / "model.safetensors")),
+    "checkpoint": lambda folders, _: CheckpointSource("left", str(folders["left"])),
+    "memory": lambda folders, _: MemorySource("left", load_file(folders["left"] / "model.safetensors")),
     "adapter": _adapter,
 }
 

@@ -1,12 +1,13 @@
 """What every space must do."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from automerge.protocols import Space
-from automerge.recipe import BASE, Recipe
+from automerge.recipe import BASE, Fusion, Input, Recipe
 from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
 from tests.conformance.members import SPACES
 
@@ -53,6 +54,20 @@ def test_equal_genotypes_are_equal_recipes_and_different_ones_different(space: S
     recipes = [space.decode(x) for x in X]
     assert [space.decode(x).id for x in X] == [recipe.id for recipe in recipes]
     assert len({recipe.id for recipe in recipes}) == len(X)
+
+
+def test_encoding_undoes_decoding(space: Space) -> None:
+    references = [reference.genotype for reference in space.references().values()]
+    X = np.vstack([space.repair(anywhere(space, 80, seed=5)), space.sample(80, np.random.default_rng(6)), references])
+    for x in X:
+        assert space.encode(space.decode(x)).tobytes() == x.tobytes()
+
+
+def test_what_is_no_model_of_the_space_is_refused_with_a_remedy(space: Space) -> None:
+    recipe = space.decode(space.sample(1, np.random.default_rng(7))[0])
+    foreign = replace(recipe, outer=Fusion("passthrough", (Input("stranger", None),)))
+    with pytest.raises(ValueError, match=r"add them to source\.models, by these names \(outer: stranger\)"):
+        space.encode(foreign)
 
 
 def test_recipes_survive_json(space: Space) -> None:

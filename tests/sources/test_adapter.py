@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from automerge import zoo
-from automerge.lora import CONFIG, WEIGHTS
+from automerge.lora.settings import CONFIG, WEIGHTS
 from automerge.sources.adapter import AdapterSource, is_adapter
 from automerge.sources.checkpoint import CheckpointSource
 from tests import adapters

@@ -1,10 +1,15 @@
 """The meaning of LFS genotypes; what every space must do is tested in conformance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from automerge.recipe import BASE
+from automerge import methods
+from automerge.model import ResidentModel
+from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, uniform
 from automerge.spaces.lfs import LayerwiseFusion
+from tests import toy
 
 METHODS = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
 
@@ -79,6 +84,134 @@ def test_features_are_effective_weights() -> None:
     assert (row["0.layer.density"], row["0.layer.ties"], row["0.layer.dare_ties"]) == (0.4, 1.0, 0.0)
     dense = dict(zip(names, space().features(genotype("linear", 1.0, 1.0, 0.0)[None])[0], strict=True))
     assert (dense["outer.a"], dense["outer.density"], dense["outer.ties"]) == (0.5, 1.0, 0.0)
+
+
+def any_fusion(layer: int | None, rng: np.random.Generator) -> Fusion:
+    """A fusion that a user might write: no canonical form, weights with three decimals, inputs in any order."""
+    if rng.random() < 0.15:
+        return Fusion("passthrough", (Input(str(rng.choice([BASE, "left", "right"])), layer, 0.3),))
+    method = str(rng.choice([name for name in methods.names() if name != "passthrough"]))
+    weights = rng.uniform(0.05, 1.4, size=2).round(3)
+    inputs = [Input("left", layer, float(weights[0])), Input("right", layer, float(weights[1]))]
+    order = rng.permutation(2)
+    numbers = {"density": rng.uniform(0.2, 1), "epsilon": rng.uniform(0, 0.3), "gamma": rng.uniform(0, 0.1)}
+    taken = [parameter.name for parameter in methods.load(method).parameters if rng.random() < 0.8]
+    return Fusion(
+        method, tuple(inputs[k] for k in order), tuple((name, float(np.round(numbers[name], 3))) for name in taken)
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_encoded_recipe_decodes_to_the_same_weights(resident: ResidentModel, seed: int) -> None:
+    """The merged tensors are the reference; bfloat16 has 8 bits, so shares rounded to 4 decimals move one step."""
+    rng = np.random.default_rng(seed)
+    layers = tuple(
+        OutputLayer(tuple((component, any_fusion(depth, rng)) for component in COMPONENTS))
+        for depth in range(toy.N_LAYERS)
+    )
+    recipe = Recipe(layers, any_fusion(None, rng))
+    whole = LayerwiseFusion(
+        sources=["left", "right"],
+        n_layers=toy.N_LAYERS,
+        methods=[name for name in methods.names() if name != "passthrough"],
+    )
+    x = whole.encode(recipe)
+    assert (whole.repair(x[None])[0] == x).all()
+    expected = dict(resident.sources.tensors(recipe))
+    for name, tensor in resident.sources.tensors(whole.decode(x)):
+        assert (tensor.float() - expected[name].float()).abs().max() <= 2**-7 * expected[name].float().abs().max(), name
+
+
+def test_encoding_rounds_numbers_and_gives_ratios_one_form() -> None:
+    x = space().encode(uniform(toy.fused("ties", ("b", 0.123456), ("a", 1.0), density=0.33333), 2))
+    fusion = space().decode(x).outer
+    assert fusion.inputs == (Input("a", None, 1.0), Input("b", None, 0.1235))
+    assert fusion.parameters == (("density", 0.3333),)
+    x = space().encode(uniform(toy.fused("linear", ("a", 30.0), ("c", 10.0)), 2))
+    assert space().decode(x).outer.inputs == (Input("a", None, 0.75), Input("c", None, 0.25))
+
+
+def test_options_that_do_nothing_are_no_hindrance() -> None:
+    plain = uniform(toy.fused("dare_ties", ("a", 0.5), ("b", 0.5), density=0.4), 2)
+    told = uniform(toy.fused("dare_ties", ("a", 0.5), ("b", 0.5), density=0.4, normalize=0.0, rescale=1.0), 2)
+    assert (space().encode(plain) == space().encode(told)).all()
+
+
+def test_everything_that_cannot_be_encoded_is_listed_with_a_remedy() -> None:
+    apart = LayerwiseFusion(sources=["a", "b", "c"], n_layers=2)
+
+    def part(method: str, *inputs: Input, **parameters: float) -> Fusion:
+        return Fusion(method, inputs, tuple(parameters.items()))
+
+    first = (
+        ("attention", part("della", Input("a", 0, 0.5))),
+        ("mlp", part("ties", Input("a", 0, 1.8), Input("b", 0, -0.5), density=0.05, normalize=1.0)),
+        ("other", part("slerp", Input("a", 0), Input("b", 0), Input("c", 0))),
+    )
+    second = (
+        ("attention", part("linear", Input("a", 0), Input("stranger", 1))),
+        ("mlp", part("linear", Input("a", 1), Input(BASE, 1))),
+        ("other", part("dare_ties", Input("a", 1), Input("a", 1), rescale=0.0)),
+        ("head", part("slerp", Input("a", 1))),
+    )
+    recipe = Recipe((OutputLayer(first), OutputLayer(second, scale=0.5)), part("linear", Input("a", None, 0.0)))
+    with pytest.raises(ValueError, match="the LFS space cannot hold this recipe") as caught:
+        apart.encode(recipe)
+    lines = str(caught.value).splitlines()[1:]
+    assert lines == [
+        "  - it scales the residual stream, which is not searched: set scale to 1 (layer 1)",
+        "  - it uses methods that the space lacks: add them to space.methods (0.attention: della)",
+        "  - it has weights above 1.5: raise space.max_weight (0.mlp: 1.8)",
+        "  - it has negative weights, which are not searched: choose weights from 0 (0.mlp: -0.5)",
+        "  - it has a density outside [0.1, 1]: choose one inside (0.mlp: 0.05)",
+        "  - it sets normalize, which is not searched: set normalize: false (0.mlp: 1)",
+        "  - its method takes fewer inputs: leave some out (0.other: slerp of a, b, c)",
+        "  - it moves layers, but every layer is fused from those of its own depth (1.attention: layer 0)",
+        "  - it reads others than base, a, b, c: add them to source.models, by these names (1.attention: stranger)",
+        "  - it fuses the base like a source: where the method is linear, write task_arithmetic with the shares of the "
+        "others as weights (1.mlp: linear)",
+        "  - it reads a source twice in one fusion: add the weights up (1.other: a, a)",
+        "  - it sets rescale, which is not searched: set rescale: true (1.other: 0)",
+        "  - it has components other than attention, mlp, other: name them so (1.head)",
+        "  - its weights add up to 0: give one of them a value (outer: linear)",
+    ]
+
+
+def test_parts_that_share_genes_must_agree() -> None:
+    tied = LayerwiseFusion(sources=["a", "b", "c"], n_layers=4, granularity=2, components=["layer"])
+    recipe = uniform(toy.fused("linear", ("a", 0.5), ("b", 0.5)), 4)
+    assert tied.decode(tied.encode(recipe)) == recipe
+    layer = recipe.layers[3]
+    other = OutputLayer((*layer.components[:2], ("other", Fusion("passthrough", (Input("c", 3),)))))
+    with pytest.raises(
+        ValueError,
+        match=r"set space\.granularity: 1 and space\.components: .*\] \(2\.attention and 3\.other\)",
+    ):
+        tied.encode(replace(recipe, layers=(*recipe.layers[:3], other)))
+    with pytest.raises(ValueError, match=r"the sources' 4 layers, which this space keeps \(3 layers\)"):
+        tied.encode(replace(recipe, layers=recipe.layers[:3]))
+
+
+@pytest.mark.parametrize("method", ["slerp", "sce", "model_stock", "nuslerp"])
+def test_what_joins_several_inputs_is_not_encoded_of_one(method: str) -> None:
+    joining = space(methods=["slerp", "sce", "model_stock", "nuslerp", "task_arithmetic"])
+    with pytest.raises(ValueError, match=f"use passthrough for one .*{method} of a"):
+        joining.encode(uniform(toy.fused(method, ("a", 1.0)), 2))
+
+
+def test_the_base_needs_a_method_that_starts_from_it() -> None:
+    with pytest.raises(ValueError, match=r"add task_arithmetic to space\.methods"):
+        space(methods=["linear"]).encode(uniform(toy.fused("passthrough", (BASE, 1.0)), 2))
+
+
+def test_a_component_that_a_recipe_leaves_out_has_the_defaults() -> None:
+    """Layers of hybrid architectures lack an attention, say; nothing is read for it then."""
+    apart = LayerwiseFusion(sources=["a", "b"], n_layers=1)
+    recipe = uniform(toy.fused("ties", ("a", 0.4), ("b", 0.2), density=0.5), 1)
+    partial = replace(recipe, layers=(OutputLayer(recipe.layers[0].components[1:]),))
+    decoded = apart.decode(apart.encode(partial))
+    assert decoded.layers[0].components[1:] == recipe.layers[0].components[1:]
+    assert decoded.layers[0].components[0][1].method == "linear"
 
 
 def test_faulty_options_are_listed_together() -> None:

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from automerge import cli, run, zoo
-from automerge.export import export_run
+from automerge.export.model import export_run
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.zoo.measure import records

@@ -1,0 +1,251 @@
+"""A recipe as an ordinary Hugging Face folder, which plain `transformers` loads and which scores as logged.
+
+The folder appears whole or not at all: it is written beside its place and renamed at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from automerge.export.adapter import publish, write_adapter
+from automerge.family import Family, open_family
+from automerge.history import History
+from automerge.log import LOG, RunLog
+from automerge.merge import ResidentSources
+from automerge.mergekit import to_yaml
+from automerge.pareto import interval
+from automerge.recipe import BASE, Recipe
+from automerge.records import Result
+from automerge.sources.adapter import is_adapter
+
+CONFIGS = ("config.json", "generation_config.json")
+TOKENIZERS = (
+    "*.model",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges*",
+    "added_tokens.json",
+    "chat_template*",
+    "additional_chat_templates",
+)
+"""Files of the base that the merged model takes over; those of the tokenizer, unless the vocabulary grew."""
+
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+"""How the configurations of architectures call the number of layers."""
+
+SHARD_BYTES = 5 * 10**9
+"""Largest size of a weight file."""
+
+
+def export_run(
+    run: Path, to: Path, *, point: int | None = None, trial: int | None = None, adapter: Adapter | None = None
+) -> None:
+    """Writes the model of a run's recommended point (from 1), or of any of its trials, into the new folder `to`.
+
+    With `adapter` it is written as one LoRA adapter of the base. Raises FileExistsError if the folder exists,
+    ValueError for a number that the run does not have.
+    """
+    with RunLog(run / LOG, read_only=True) as log:
+        history = History.of(log)
+        settings = log.settings()
+    if point is not None:
+        if not history.recommended:
+            raise ValueError(f"the run has not ended, so it recommends nothing yet: automerge search --resume {run}")
+        if not 1 <= point <= len(history.recommended):
+            raise ValueError(
+                f"the run recommends points 1..{len(history.recommended)}, got {point}; see its report.html"
+            )
+        trial = history.recommended[point - 1]
+    if trial is None or trial not in history.trials:
+        raise ValueError(f"the run has trials 0..{len(history.trials) - 1}, got {trial}")
+    options = settings["config"]["source"]
+    family = open_family(options, trust_remote_code=bool(settings["config"]["model"]["trust_remote_code"]))
+    card = _card(history, settings, trial, family)
+    recipe = history.trials[trial].recipe
+    known = settings.get("identity", {}).get("sources")
+    if adapter is None:
+        paths = {BASE: str(options["base"])}
+        for name, path in options["models"].items():
+            # mergekit names an adapter after its base.
+            paths[name] = f"{paths[BASE]}+{path}" if is_adapter(family.folders[name]) else str(path)
+        export_recipe(recipe, family, to, card=card, fingerprints=known, paths=paths)
+    else:
+        _refuse_changed(ResidentSources(family.sources, placement="disk"), known)
+        write_adapter(recipe, family.sources, to, base_model=str(options["base"]), card=card, **asdict(adapter))
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """How a merge of adapters is written as one adapter: `max_rank` None keeps it exact."""
+
+    max_rank: int | None = None
+    dtype: torch.dtype = torch.float32
+
+
+def export_recipe(
+    recipe: Recipe,
+    family: Family,
+    to: Path,
+    *,
+    card: str,
+    fingerprints: Mapping[str, str] | None = None,
+    paths: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the merged model into the new folder `to`: weights, config, tokenizer, recipe, card.
+
+    With `paths`, folder or hub id of every source, also `mergekit.yaml` where mergekit can express the recipe; if it
+    cannot, the card says why. Weights are read from disk and merged tensor by tensor, one shard in memory. Raises
+    FileExistsError if the folder exists, ValueError if sources are not those with the given fingerprints.
+    """
+    if to.exists():
+        raise FileExistsError(f"{to} exists; name a new folder")
+    resident = ResidentSources(family.sources, placement="disk")
+    resident.check(recipe)
+    _refuse_changed(resident, fingerprints)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
+    try:
+        _save_weights(resident, recipe, unfinished)
+        _save_config(family, len(recipe.layers), unfinished)
+        (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")
+        if paths is not None:
+            card += _save_translation(recipe, resident, paths, unfinished)
+        (unfinished / "README.md").write_text(card)
+        publish(unfinished)
+        unfinished.rename(to)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+
+
+def _refuse_changed(resident: ResidentSources, fingerprints: Mapping[str, str] | None) -> None:
+    changed = [name for name, known in (fingerprints or {}).items() if resident.fingerprints.get(name) != known]
+    if changed:
+        raise ValueError(
+            f"the weights of {', '.join(changed)} are not those that were searched, so the scores would not be the "
+            "model's; put the old weights back, or search again"
+        )
+
+
+def _save_config(family: Family, n_layers: int, folder: Path) -> None:
+    """The base's files, with the depth and the vocabulary of the merged model."""
+    vocabulary = family.vocabulary
+    for pattern in CONFIGS if vocabulary.changes_tokenizer else (*CONFIGS, *TOKENIZERS):
+        for path in family.base.glob(pattern):
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name)
+            else:
+                shutil.copy(path, folder / path.name)
+    if vocabulary.changes_tokenizer:
+        vocabulary.save_tokenizer(folder)
+    config = json.loads((folder / "config.json").read_text())
+    for key in DEPTHS:
+        if key in config:
+            config[key] = n_layers
+    config["vocab_size"] = vocabulary.n_rows
+    ends = {} if vocabulary.eos_token_id is None else {"eos_token_id": vocabulary.eos_token_id}
+    (folder / "config.json").write_text(json.dumps({**config, **ends}, indent=2) + "\n")
+    generation = folder / "generation_config.json"
+    if ends and generation.is_file():
+        generation.write_text(json.dumps({**json.loads(generation.read_text()), **ends}, indent=2) + "\n")
+
+
+def _save_weights(resident: ResidentSources, recipe: Recipe, folder: Path) -> None:
+    """The merged tensors in files of at most SHARD_BYTES, with an index if there are several."""
+    sizes = resident.sizes(recipe)
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, n_bytes in sizes.items():
+        if shards[-1] and filled + n_bytes > SHARD_BYTES:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += n_bytes
+    files = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    files = files if len(files) > 1 else ["model.safetensors"]
+    merged = resident.tensors(recipe)
+    weight_map: dict[str, str] = {}
+    for file, names in zip(files, shards, strict=True):
+        state = {name: tensor.contiguous().cpu() for name, tensor in islice(merged, len(names))}
+        broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise ValueError(f"merging gives NaN or infinity in {', '.join(broken[:4])}; this recipe makes no model")
+        save_file(state, folder / file, metadata={"format": "pt"})
+        weight_map.update(dict.fromkeys(state, file))
+    if len(files) > 1:
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _save_translation(recipe: Recipe, resident: ResidentSources, paths: Mapping[str, str], folder: Path) -> str:
+    """Writes `mergekit.yaml` if there can be one; returns what the card says about it."""
+    found = to_yaml(recipe, paths, resident.alignment, dtype=str(resident.stored_dtype).removeprefix("torch."))
+    if found.text is None:
+        return "\nmergekit cannot express this recipe: " + "; ".join(found.faults) + ".\n"
+    (folder / "mergekit.yaml").write_text(found.text)
+    notes = "".join(f" {note}." for note in found.notes)
+    return f"\n`mergekit.yaml` is the same merge as a mergekit configuration.{notes}\n"
+
+
+def _card(history: History, settings: dict[str, Any], trial: int, family: Family) -> str:
+    """The model card: what was merged, how, and what it scored."""
+    chosen = history.trials[trial]
+    source = settings["config"]["source"]
+    methods = sorted({fusion.method for _, fusion in chosen.recipe.fusions()})
+    rows = []
+    for objective in history.objectives:
+        if objective.kind == "task":
+            tested = history.tests.get(trial, {}).get(objective.name)
+            rows.append(f"| {objective.name} | {_share(chosen.results.get(objective.name))} | {_share(tested)} |")
+        else:
+            value = f"{chosen.costs.get(objective.name, float('nan')):g}"
+            rows.append(f"| {objective.name} | {value} | {value} |")
+    versions = settings.get("versions", {})
+    hashes = settings.get("identity", {}).get("sources", {})
+    models = "\n".join(
+        f"- {name}: `{path}` ({_kind(family.folders[name])}, fingerprint `{hashes.get(name)}`)"
+        for name, path in source["models"].items()
+    )
+    vocabulary = "".join(f"\n- {line}" for line in family.vocabulary.summary)
+    vocabulary = f"\nVocabulary:{vocabulary}\n" if vocabulary else ""
+    return f"""---
+library_name: transformers
+tags: [merge, automerge]
+---
+# A merge found by automerge
+
+Base: `{source["base"]}` (fingerprint `{hashes.get(BASE)}`). Sources:
+{models}
+{vocabulary}
+Methods: {", ".join(methods)}. The exact recipe, slot by slot, is in `recipe.json` (id `{chosen.recipe.id}`).
+It is trial {trial} of a search with seed {settings.get("seed")} by automerge {versions.get("automerge", "?")}.
+
+| objective | search items | test items |
+|---|---|---|
+{chr(10).join(rows)}
+
+Scores are percentages with 95 % Wilson intervals. Test items were not seen by the search. The licences of the base
+and of every source apply to this model.
+"""
+
+
+def _kind(folder: Path) -> str:
+    return "adapter" if is_adapter(folder) else "checkpoint"
+
+
+def _share(result: Result | None) -> str:
+    if result is None:
+        return "not evaluated"
+    lower, upper = interval(result.total, result.n)
+    return f"{100 * result.mean:.1f} ({100 * lower:.1f}-{100 * upper:.1f}), n = {result.n}"

@@ -1,0 +1,1 @@
+"""What a PEFT LoRA folder says, and which tensors of a base it changes."""

@@ -1,0 +1,84 @@
+"""Where source weights are kept: on the device, in the host's memory, or on disk, memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+import torch
+
+Placement = Literal["device", "host", "disk"]
+
+RESERVE = 0.1
+"""Share of the memory that stays free for activations and temporaries."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Bytes that a search needs: the sources' weights, the live candidate, which is loaded already, and the masks of
+    random methods.
+    """
+
+    sources: int
+    candidate: int
+    masks: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.sources + self.candidate + self.masks
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A placement, and a sentence that says why, with the sizes."""
+
+    placement: Placement
+    reason: str
+
+
+def choose(wanted: Placement | Literal["auto"], demand: Demand, device: torch.device) -> Choice:
+    """The placement that is wanted, or for `auto` the fastest into which everything fits.
+
+    Raises MemoryError if not even the masks fit the device beside the candidate.
+    """
+    free = {"device": free_bytes(device), "host": free_bytes(torch.device("cpu"))}
+    usable = {place: int(size * (1 - RESERVE)) for place, size in free.items()}
+    place: Placement = "device" if wanted == "auto" else wanted
+    if wanted == "auto" and demand.masks > usable["device"]:
+        raise MemoryError(
+            f"the masks of random methods need {gigabytes(demand.masks)} on {device}, which has "
+            f"{gigabytes(free['device'])} free; take a larger device or leave out dare and della"
+        )
+    if wanted == "auto":
+        fits: Mapping[Placement, bool] = {
+            "device": demand.sources + demand.masks <= usable["device"],
+            "host": device.type != "cpu" and demand.sources <= usable["host"],
+            "disk": True,
+        }
+        place = next(kept for kept, enough in fits.items() if enough)
+    where = {
+        "device": f"on {device}",
+        "host": "in pinned host memory",
+        "disk": "on disk, memory-mapped, so that merging waits for it",
+    }
+    return Choice(
+        placement=place,
+        reason=f"sources ({gigabytes(demand.sources)}) stay {where[place]}; the candidate takes "
+        f"{gigabytes(demand.candidate)}, masks {gigabytes(demand.masks)}; free: {gigabytes(free['device'])} on {device}"
+        + (f", {gigabytes(free['host'])} in the host" if device.type != "cpu" else ""),
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of the device, or of the host for a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def gigabytes(n_bytes: int) -> str:
+    """The number of bytes as people read it, such as `1.5 GB`."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from automerge.export.model import export_recipe
+from automerge.family import Family, open_family
+from automerge.merge import ResidentSources
+from automerge.model import ResidentModel, load_causal_lm
+from automerge.recipe import uniform
+from automerge.sources.adapter import AdapterSource
+from automerge.sources.checkpoint import CheckpointSource
+from tests import adapters, toy
+from tests.toy import N_LAYERS, fused
+
+
+def opened(folders: dict[str, Path], **options: Any) -> Family:
+    models = {name: str(folder) for name, folder in folders.items() if name != "base"}
+    return open_family({"base": str(folders["base"]), "models": models, **options}, trust_remote_code=False)
+
+
+def test_checkpoints_and_adapters_are_told_apart(llama: dict[str, Path], tmp_path: Path) -> None:
+    adapters.make_adapter(llama["base"], tmp_path / "tuned", target_modules=["q_proj"])
+    family = opened({**llama, "tuned": tmp_path / "tuned"})
+    kinds = {source.name: type(source) for source in family.sources}
+    assert kinds == {
+        "base": CheckpointSource,
+        "left": CheckpointSource,
+        "right": CheckpointSource,
+        "tuned": AdapterSource,
+    }
+    assert family.vocabulary.identical
+    assert family.base == llama["base"]
+
+
+def test_an_adapter_as_base_is_refused(llama: dict[str, Path], tmp_path: Path) -> None:
+    adapters.make_adapter(llama["base"], tmp_path / "tuned", target_modules=["q_proj"])
+    with pytest.raises(ValueError, match="the base must be the checkpoint that it was trained on"):
+        opened({"base": tmp_path / "tuned", "left": llama["left"]})
+
+
+def test_all_faults_of_all_sources_come_together(
+    llama: dict[str, Path], qwen2: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no model folder at") as caught:
+        opened({"base": llama["base"], "gone": tmp_path / "gone", "lost": tmp_path / "lost"})
+    assert "source 'gone'" in str(caught.value)
+    assert "source 'lost'" in str(caught.value)
+    with pytest.raises(ValueError, match="was trained with another configuration") as caught:
+        opened({"base": llama["base"], "qwen": qwen2["left"]})
+    assert "tensors that 'base' lacks" in str(caught.value)
+
+
+def test_added_tokens_are_aligned_merged_asked_and_exported(llama: dict[str, Path], tmp_path: Path) -> None:
+    """Two fine-tunes added other tokens under the same id; both are in the merged model, live and exported."""
+    one = toy.with_new_token(tmp_path / "one", llama["base"], "<one>", seed=1)
+    two = toy.with_new_token(tmp_path / "two", llama["base"], "<two>", seed=2, template="{{ messages }}!")
+    family = opened({"base": llama["base"], "one": one, "two": two}, chat_template="two")
+    n_base = len(AutoTokenizer.from_pretrained(llama["base"]))
+    live = ResidentModel(load_causal_lm(family.base, vocabulary=family.vocabulary), ResidentSources(family.sources))
+    recipe = uniform(fused("linear", ("one", 0.5), ("two", 0.5)), N_LAYERS)
+    live.write(recipe)
+    rows = live.lm.model.get_input_embeddings().weight
+    assert rows.shape[0] == n_base + 2
+    # A token that only one source has takes that source's row, whatever the weights.
+    assert torch.equal(rows[n_base], torch.full_like(rows[0], 1.0))
+    assert torch.equal(rows[n_base + 1], torch.full_like(rows[0], 2.0))
+
+    export_recipe(recipe, family, tmp_path / "merged", card="")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer.convert_tokens_to_ids(["<one>", "<two>"]) == [n_base, n_base + 1]
+    assert tokenizer.chat_template == "{{ messages }}!"
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["vocab_size"] == n_base + 2
+    reloaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    ids = torch.tensor([tokenizer("ab<one>c<two>d")["input_ids"]])
+    with torch.inference_mode():
+        assert torch.equal(reloaded(ids).logits, live.lm.model(ids).logits)
+    assert live.lm.tokenizer("ab<one>c<two>d")["input_ids"] == ids[0].tolist()
