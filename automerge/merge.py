@@ -141,7 +141,7 @@ class ResidentSources:
         for size in sorted({2, min(3, n + 1), max(2, n), n + 1}):
             make(weighted_sum, size, 0, (np.ones((size, 1), dtype=np.float32),))
         if self._kernels.why_eager:
-            self.notes.append(f"merging runs in eager PyTorch, three times as long: {self._kernels.why_eager}")
+            self.notes.append(f"merging runs in eager PyTorch, five to ten times as long: {self._kernels.why_eager}")
 
     def write(self, fusion: Fusion, component: str, runs: Sequence[Sequence[Run]]) -> None:
         """Writes the merged entries of a component: for each block of it, in the order of `layout`, into its runs.

@@ -88,7 +88,7 @@ def test_names_are_stems_made_unique(read: Reader, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "left"),
+    "spelled",
     [
         ("base", "left"),
         ("{folder}/base", "{folder}/left"),
@@ -98,14 +98,14 @@ def test_names_are_stems_made_unique(read: Reader, tmp_path: Path) -> None:
     ids=["by name", "as given", "by folder", "by last part"],
 )
 def test_models_are_the_sources_that_they_name(
-    read: Reader, space: LayerwiseFusion, llama: dict[str, Path], tmp_path: Path, base: str, left: str
+    read: Reader, space: LayerwiseFusion, llama: dict[str, Path], tmp_path: Path, spelled: tuple[str, str]
 ) -> None:
     link = tmp_path / "link"
     link.symlink_to(llama["left"])
     folder = llama[BASE].parent
     (folder / "other").mkdir(exist_ok=True)
-    named = [name.format(folder=folder, link=link) for name in (base, left)]
-    starts, faults = read(write(tmp_path / "a.yml", task_arithmetic(*named, "right")))
+    base, left = (name.format(folder=folder, link=link) for name in spelled)
+    starts, faults = read(write(tmp_path / "a.yml", task_arithmetic(base, left, "right")))
     assert faults == []
     assert space.decode(starts["a"]) == MIXED
 

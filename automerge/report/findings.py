@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,12 @@ class Findings:
     @property
     def references(self) -> list[Point]:
         """The base, the sources and the uniform merges, recommended or not, in order of their ids."""
-        return self._known(("source", "uniform"))
+        return self._known("source", "uniform")
 
     @property
     def given(self) -> list[Point]:
         """The recipes that the search was told to start from, recommended or not, in order of their ids."""
-        return self._known(("given",))
+        return self._known("given")
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -99,7 +99,7 @@ class Findings:
         """Whether the search came to its end and named what it recommends."""
         return "recommended" in self.settings
 
-    def _known(self, kinds: Collection[ReferenceKind]) -> list[Point]:
+    def _known(self, *kinds: ReferenceKind) -> list[Point]:
         found = (point for point in self.points if point.is_reference and point.kind in kinds)
         return sorted(found, key=lambda point: point.trial.id)
 

@@ -63,7 +63,11 @@ def main() -> None:
     for key, value in results.items():
         if isinstance(value, float):
             say(f"{key:40s} {value:8.3f}")
-    print(json.dumps({**results, "setting": {**vars(options), "n_parameters": n_parameters, **describe()}}))
+    setting = {key: value for key, value in vars(options).items() if key != "save"}
+    results["setting"] = {**setting, "n_parameters": n_parameters, **describe()}
+    if options.save is not None:
+        options.save.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results))
 
 
 def prepared(
@@ -126,9 +130,9 @@ def n_values(live: LlamaForCausalLM) -> int:
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser("experiments.merge_speed", description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=int, default=16)
-    parser.add_argument("--hidden", type=int, default=1024)
-    parser.add_argument("--intermediate", type=int, default=2816)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=2048)
+    parser.add_argument("--intermediate", type=int, default=5632)
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--sources", type=int, default=4, help="fine-tunes beside the base")
     parser.add_argument("--device", default="cpu")
@@ -136,6 +140,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--compile", default="always", choices=["auto", "always", "never"])
+    parser.add_argument("--save", type=Path, help="also write the JSON object into this file")
     parser.add_argument("--mergekit", action="store_true", help="also time mergekit on the same weights (the extra)")
     return parser.parse_args()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import logging
 import tempfile
 import warnings
@@ -114,6 +115,8 @@ def tiny_llamas(folder: Path, dtype: torch.dtype) -> dict[str, Path]:
                     tensor.mul_(0.2).add_(0.8 * base[key])
         base = base or {key: tensor.clone() for key, tensor in model.state_dict().items()}
         model.to(dtype).save_pretrained(folder / name)  # type: ignore[arg-type]  # hidden by overloads of transformers
+        for file in (ZOO / BASE).glob("tokenizer*"):
+            shutil.copy(file, folder / name)
         paths[name] = folder / name
     return paths
 
