@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0 if command in ("--help", "-h", "help") else 2)
     try:
         commands[command](rest)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped")
+        sys.exit(130)
     except MISTAKES as fault:
         Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
         sys.exit(2)
@@ -141,7 +144,9 @@ def _export(arguments: list[str]) -> None:
     if options.max_rank is not None and not options.as_adapter:
         raise ValueError("--max-rank is for adapters; add --as-adapter")
     adapter = Adapter(max_rank=options.max_rank) if options.as_adapter else None
-    export_run(options.run, options.to, point=options.point, trial=options.trial, adapter=adapter)
+    written = export_run(options.run, options.to, point=options.point, trial=options.trial, adapter=adapter)
+    if written is not None:
+        console.print(f"rank {written.rank}, differs from the merge by {100 * written.error:.2g} %", highlight=False)
     console.print(f"model: {options.to}", highlight=False, soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automerge.alignment import differences
+from automerge.alignment import differences, is_constant
 from automerge.configurations import config_faults
 from automerge.folders import resolve
 from automerge.protocols import Source
@@ -16,6 +16,9 @@ from automerge.sources.adapter import AdapterSource, is_adapter
 from automerge.sources.checkpoint import CheckpointSource
 from automerge.vocabulary.aligned_source import aligned, embedding_rows
 from automerge.vocabulary.union import Vocabulary, unite
+
+FLOATS = frozenset({"torch.float32", "torch.float64", "torch.bfloat16", "torch.float16"})
+"""What weights can be stored in; integers are masks and tables, which are not merged."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def open_family(options: Mapping[str, Any], *, trust_remote_code: bool) -> Famil
         )
     except (ValueError, OSError) as fault:
         raise ValueError(_listed([*found, *differences(opened), str(fault)])) from fault
+    found += [fault for source in opened for fault in _dtype_faults(source)]
     alike = aligned(opened, vocabulary)
     found += differences(alike)
     if found:
@@ -76,6 +80,18 @@ def _open(name: str, path: str, base: Source | None, revision: str | None) -> Ch
     if base is None:
         raise ValueError(f"{path} is a LoRA adapter; the base must be the checkpoint that it was trained on")
     return AdapterSource(name, str(folder), base=base)
+
+
+def _dtype_faults(source: Source) -> list[str]:
+    merged = {name: str(source.dtypes[name]) for name, shape in source.shapes.items() if not is_constant(name, shape)}
+    odd = [f"{name} is stored as {dtype}" for name, dtype in merged.items() if dtype not in FLOATS]
+    if not odd:
+        return []
+    rest = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+    return [
+        f"source {source.name!r}: {odd[0]}{rest}, expected one of {', '.join(sorted(FLOATS))}; dequantise the model "
+        "first and save it in one of these"
+    ]
 
 
 def _listed(found: list[str]) -> str:

@@ -8,7 +8,6 @@ use and kept.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -20,12 +19,12 @@ from torch import Tensor
 from automerge import methods
 from automerge.alignment import Alignment, align
 from automerge.protocols import Elementwise, Source
-from automerge.recipe import BASE, Fusion, Recipe
+from automerge.recipe import BASE, Fusion, Input, Recipe
 from automerge.resident.layout import Block, Slot, block_of, lay_out
 from automerge.resident.placement import Choice, Demand, Placement, choose
 from automerge.resident.plans import Planner, deliver
 from automerge.resident.statistics import Knowledge, Read
-from automerge.resident.weights import Residence
+from automerge.resident.weights import Residence, n_bytes_kept
 from automerge.sources.memory import MemorySource
 from automerge.tensors.formulas import Constants, Formula, weighted_sum
 from automerge.tensors.geometry import InnerProducts
@@ -206,14 +205,7 @@ class ResidentSources:
         known = {BASE, *self.names}
         if unknown := sorted({read.source for read in fusion.inputs} - known):
             raise ValueError(f"the recipe reads unknown sources {unknown}; there are {sorted(known)}")
-        method = methods.load(fusion.method)
-        if method.max_inputs is not None and len(fusion.inputs) > method.max_inputs:
-            raise ValueError(f"{method.name} takes at most {method.max_inputs} inputs, got {len(fusion.inputs)}")
-        taken = {parameter.name for parameter in method.parameters}
-        if isinstance(method, Elementwise):
-            taken |= {*method.options, *(("normalize",) if method.averaging else ())}
-        if unknown := sorted(name for name, _ in fusion.parameters if name not in taken):
-            raise ValueError(f"{method.name} has no parameters {unknown}; it takes {sorted(taken)}")
+        check_options(fusion)
         layers = sorted({read.layer for read in fusion.inputs}, key=str)
         own = [self._locals(layer, component) for layer in layers]
         if any(shapes != own[0] for shapes in own):
@@ -266,19 +258,25 @@ class ResidentSources:
         return digest.hexdigest()[:16]
 
 
+def check_options(fusion: Fusion) -> None:
+    """Raises ValueError if the method does not exist or takes neither so many inputs nor these parameters."""
+    method = methods.load(fusion.method)
+    if method.max_inputs is not None and len(fusion.inputs) > method.max_inputs:
+        raise ValueError(f"{method.name} takes at most {method.max_inputs} inputs, got {len(fusion.inputs)}")
+    taken = {parameter.name for parameter in method.parameters}
+    if isinstance(method, Elementwise):
+        taken |= {*method.options, *(("normalize",) if method.averaging else ())}
+    if unknown := sorted(name for name, _ in fusion.parameters if name not in taken):
+        raise ValueError(f"{method.name} has no parameters {unknown}; it takes {sorted(taken)}")
+
+
 def demand(
     sources: Sequence[Source], layout: Mapping[Slot, tuple[Block, ...]], n_held: int, names: Sequence[str]
 ) -> Demand:
     """The bytes that a search of these sources with these methods needs, read off the headers."""
-    weights = 0
-    for source in sources:
-        for name in (name for blocks in layout.values() for block in blocks for name in block.names):
-            factor = source.low_rank(name)
-            if factor is None:
-                weights += math.prod(source.shapes[name]) * source.dtypes[name].itemsize
-            else:
-                weights += (factor.up.numel() + factor.down.numel()) * factor.up.element_size()
-    size = sum(block.size for blocks in layout.values() for block in blocks)
+    every = [block for blocks in layout.values() for block in blocks]
+    weights = sum(n_bytes_kept(source, block) for source in sources for block in every)
+    size = sum(block.size for block in every)
     kinds = {kind for name in names for kind in getattr(methods.load(name), "masks", ())}
     return Demand(sources=weights, candidate=n_held, masks=size * len(kinds) * (len(sources) - 1))
 
@@ -295,10 +293,23 @@ def merge_tensors(
     """The merged tensor in float32, of the inputs' common shape: one method on one tensor, without a model.
 
     `base` is 0 if not given. `keys`, the (source, tensor name) of every input, seed the masks of random methods.
-    Raises ValueError for weights and parameters that the method refuses.
+    Raises ValueError for inputs, weights and parameters that the method cannot take.
     """
     reads = [Read(*key) for key in keys or [(str(k), "tensor") for k in range(len(tensors))]]
-    origin = torch.zeros_like(tensors[0]) if base is None else base
+    origin = torch.zeros_like(tensors[0]) if base is None and len(tensors) else base
+    if origin is None or not len(tensors) == len(weights) == len(reads):
+        raise ValueError(
+            f"expected as many tensors as weights and keys, one at least, got {len(tensors)}, {len(weights)} and "
+            f"{len(reads)}"
+        )
+    if any(tensor.shape != origin.shape for tensor in tensors):
+        raise ValueError(f"all tensors must have one shape, got {[tuple(t.shape) for t in (origin, *tensors)]}")
+    if len({read.source for read in reads}) < len(reads) or len({read.name for read in reads}) > 1:
+        raise ValueError(
+            f"expected keys of different sources for one tensor name, got {[tuple(read) for read in reads]}"
+        )
+    inputs = tuple(Input(read.source, None, float(weight)) for read, weight in zip(reads, weights, strict=True))
+    check_options(Fusion(method, inputs, tuple(parameters.items())))
     given = [MemorySource(BASE, {reads[0].name: origin})]
     given += [MemorySource(read.source, {read.name: tensor}) for read, tensor in zip(reads, tensors, strict=True)]
     block = block_of([reads[0].name], given[0], torch.float32)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from automerge.export.model import export_recipe
@@ -81,3 +82,13 @@ def test_added_tokens_are_aligned_merged_asked_and_exported(llama: dict[str, Pat
     with torch.inference_mode():
         assert torch.equal(reloaded(ids).logits, live.lm.model(ids).logits)
     assert live.lm.tokenizer("ab<one>c<two>d")["input_ids"] == ids[0].tolist()
+
+
+def test_weights_in_a_dtype_that_cannot_be_merged_are_named(llama: dict[str, Path], tmp_path: Path) -> None:
+    eight = toy.make_model(tmp_path / "eight", seed=1, like=llama["base"])
+    state = load_file(eight / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    state[name] = state[name].to(torch.float8_e4m3fn)
+    save_file(state, eight / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"source 'eight': {name} is stored as torch.float8_e4m3fn.*dequantise"):
+        opened({"base": llama["base"], "eight": eight})

@@ -8,8 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from automerge import methods
-from automerge.merge import ResidentSources
+from automerge.merge import ResidentSources, merge_tensors
+from automerge.model import ResidentModel, load_causal_lm
+from automerge.protocols import Source
 from automerge.recipe import Fusion, Input, uniform
+from automerge.resident import plans
 from automerge.sources.adapter import AdapterSource
 from automerge.sources.checkpoint import CheckpointSource
 from automerge.sources.memory import MemorySource
@@ -201,3 +204,68 @@ def test_inner_products_are_those_of_base_and_task_vectors(
     base, left, right = (weights(llama[source])[ATTENTION].double().flatten() for source in ("base", "left", "right"))
     rows = torch.stack([base, left - base, right - base])
     np.testing.assert_allclose(found, (rows @ rows.T).numpy(), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_adapters_that_store_some_tensors_whole_are_merged_alike_live_and_from_disk(
+    name: str, llama: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter = adapter_on(
+        llama,
+        tmp_path / "adapter",
+        r=2,
+        lora_alpha=1,
+        target_modules=["q_proj"],
+        modules_to_save=["up_proj", "lm_head"],
+    )
+    given: list[Source] = [CheckpointSource(source, str(llama[source])) for source in ("base", "left")]
+    given.append(adapter)
+    parameters = any_fusion(name).parameters
+    fusion = Fusion(name, (Input("left", None, 0.6), Input("adapter", None, 0.7)), parameters)
+    recipe = uniform(fusion, N_LAYERS)
+    live = ResidentModel(load_causal_lm(llama["base"]), ResidentSources(given, placement="device"))
+    live.write(recipe)
+    held = live.lm.model.state_dict()
+    for key, tensor in ResidentSources(given, placement="disk").tensors(recipe):
+        assert torch.equal(held[key], tensor.float()), key
+        assert tensor.float().norm() > 0
+
+
+def test_rows_of_factors_stay_whole_on_the_way_into_a_model_of_another_dtype(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "SCRATCH", 50)  # no multiple of the widths, 16 and 32
+    adapter = adapter_on(llama, tmp_path / "adapter", r=2, target_modules=["q_proj", "down_proj"])
+    resident = ResidentSources([CheckpointSource("base", str(llama["base"])), adapter])
+    live = ResidentModel(load_causal_lm(llama["base"]), resident)
+    recipe = uniform(fused("task_arithmetic", ("adapter", 0.5)), N_LAYERS)
+    live.write(recipe)
+    held = live.lm.model.state_dict()
+    assert all(torch.equal(held[key], tensor.float()) for key, tensor in resident.tensors(recipe))
+
+
+def test_on_disk_no_masks_are_kept(sources: list[CheckpointSource]) -> None:
+    sizes = {}
+    for place in ("device", "disk"):
+        resident = ResidentSources(sources, placement=place)
+        before = resident.n_bytes
+        resident.state_dict(uniform(any_fusion("della"), N_LAYERS))
+        sizes[place] = resident.n_bytes - before
+    n_values = sum(math.prod(shape) for shape in sources[0].shapes.values())
+    assert sizes == {"device": 2 * 2 * n_values, "disk": 0}
+
+
+def test_inputs_that_do_not_fit_together_are_refused() -> None:
+    one, other = torch.ones(4), torch.ones(3)
+    with pytest.raises(ValueError, match="as many tensors as weights and keys, one at least, got 0, 0 and 0"):
+        merge_tensors("linear", [], [])
+    with pytest.raises(ValueError, match="got 2, 1 and 2"):
+        merge_tensors("linear", [one, one], [1.0])
+    with pytest.raises(ValueError, match=r"must have one shape, got \[\(4,\), \(4,\), \(3,\)\]"):
+        merge_tensors("linear", [one, other], [1.0, 1.0])
+    with pytest.raises(ValueError, match="keys of different sources"):
+        merge_tensors("linear", [one, one], [1.0, 1.0], keys=[("a", "w"), ("a", "w")])
+    with pytest.raises(ValueError, match=r"ties has no parameters \['densty'\]"):
+        merge_tensors("ties", [one], [1.0], densty=0.3)
+    with pytest.raises(ValueError, match="must be finite"):
+        merge_tensors("linear", [one, one], [float("nan"), 1.0])

@@ -352,3 +352,17 @@ def test_no_experiment_is_explained(llama: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(ValueError, match="source: expected the keys base, models") as caught:
         run.assemble(settings)
     assert "task: name at least one task" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("model", "batch_tokens", 0), ("model", "threads", "abc"), ("model", "threads", -1)]
+)
+def test_numbers_out_of_range_are_named(
+    section: str, key: str, value: object, llama: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = make_settings(tmp_path, llama)
+    settings[section][key] = value
+    settings["seed"] = "abc"
+    with pytest.raises(ValueError, match=rf"{section}\.{key}: expected a whole number from 1, got") as caught:
+        run.assemble(settings)
+    assert "seed: expected a whole number from 0, got 'abc'" in str(caught.value)

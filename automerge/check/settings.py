@@ -84,7 +84,16 @@ def _number_faults(settings: Mapping[str, Any]) -> list[str]:
                 if not isinstance(value, int | float) and not (value is None and may_be_null):
                     expected = "a number or null" if may_be_null else "a number"
                     found.append(f"{section}.{key}: expected {expected}, got {value!r}")
-    return found
+    model = settings.get("model")
+    counts = {"batch_tokens": 1, "threads": 1} if isinstance(model, Mapping) else {}
+    for key, least in counts.items():
+        value = model.get(key) if isinstance(model, Mapping) else None
+        if value is not None and not (isinstance(value, int) and value >= least):
+            found.append(f"model.{key}: expected a whole number from {least}, got {value!r}")
+    seed = settings.get("seed", 0)
+    return found + (
+        [] if isinstance(seed, int) and seed >= 0 else [f"seed: expected a whole number from 0, got {seed!r}"]
+    )
 
 
 def _baseline_faults(report: Any) -> list[str]:

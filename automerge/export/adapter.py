@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ def write_adapter(
     base_model: str,
     max_rank: int | None = None,
     dtype: torch.dtype = torch.float32,
-    card: str | None = None,
+    card: Callable[[Written], str] | None = None,
 ) -> Written:
     """Writes the merged model as a PEFT adapter of its base into the new folder; returns its rank and its error.
 
@@ -56,8 +56,8 @@ def write_adapter(
     every matrix's change; bfloat16 rounds the factors to 8 significant bits (at most 2^-8 of every added product). A
     merged checkpoint differs more: it rounds whole weights to the base's stored dtype.
 
-    `base_model` is what the configuration names as its base; `card` becomes README.md. Raises FileExistsError if the
-    folder exists, ValueError listing everything that keeps the recipe from being an adapter.
+    `base_model` is what the configuration names as its base; `card` makes README.md of what was written. Raises
+    FileExistsError if the folder exists, ValueError listing everything that keeps the recipe from being an adapter.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; name a new folder")
@@ -67,6 +67,7 @@ def write_adapter(
     products = {name: _stored(product, max_rank, dtype) for name, product in exact.products.items()}
     changes = Changes(products, exact.wholes)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    written = Written(max(product.up.shape[1] for product in products.values()), _error(exact.products, products))
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file(_tensors(changes), unfinished / WEIGHTS, metadata={"format": "pt"})
@@ -74,13 +75,13 @@ def write_adapter(
         (unfinished / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")
         if card is not None:
-            (unfinished / "README.md").write_text(card)
+            (unfinished / "README.md").write_text(card(written))
         publish(unfinished)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished)
         raise
-    return Written(max(product.up.shape[1] for product in products.values()), _error(exact.products, products))
+    return written
 
 
 def publish(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from automerge.export.adapter import publish, write_adapter
+from automerge.export.adapter import Written, publish, write_adapter
 from automerge.family import Family, open_family
 from automerge.history import History
 from automerge.log import LOG, RunLog
@@ -50,11 +50,11 @@ SHARD_BYTES = 5 * 10**9
 
 def export_run(
     run: Path, to: Path, *, point: int | None = None, trial: int | None = None, adapter: Adapter | None = None
-) -> None:
+) -> Written | None:
     """Writes the model of a run's recommended point (from 1), or of any of its trials, into the new folder `to`.
 
-    With `adapter` it is written as one LoRA adapter of the base. Raises FileExistsError if the folder exists,
-    ValueError for a number that the run does not have.
+    With `adapter` it is written as one LoRA adapter of the base, and its rank and error are returned. Raises
+    FileExistsError if the folder exists, ValueError for a number that the run does not have.
     """
     with RunLog(run / LOG, read_only=True) as log:
         history = History.of(log)
@@ -74,15 +74,19 @@ def export_run(
     card = _card(history, settings, trial, family)
     recipe = history.trials[trial].recipe
     known = settings.get("identity", {}).get("sources")
-    if adapter is None:
-        paths = {BASE: str(options["base"])}
-        for name, path in options["models"].items():
-            # mergekit names an adapter after its base.
-            paths[name] = f"{paths[BASE]}+{path}" if is_adapter(family.folders[name]) else str(path)
-        export_recipe(recipe, family, to, card=card, fingerprints=known, paths=paths)
-    else:
+    if adapter is not None:
         _refuse_changed(ResidentSources(family.sources, placement="disk"), known)
-        write_adapter(recipe, family.sources, to, base_model=str(options["base"]), card=card, **asdict(adapter))
+
+        def told(written: Written) -> str:
+            return _adapter_card(card, written)
+
+        return write_adapter(recipe, family.sources, to, base_model=str(options["base"]), card=told, **asdict(adapter))
+    paths = {BASE: str(options["base"])}
+    for name, path in options["models"].items():
+        # mergekit names an adapter after its base.
+        paths[name] = f"{paths[BASE]}+{path}" if is_adapter(family.folders[name]) else str(path)
+    export_recipe(recipe, family, to, card=card, fingerprints=known, paths=paths)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,8 @@ def _save_config(family: Family, n_layers: int, folder: Path) -> None:
     if vocabulary.changes_tokenizer:
         vocabulary.save_tokenizer(folder)
     config = json.loads((folder / "config.json").read_text())
+    for path in family.base.glob("*.py") if "auto_map" in config else ():
+        shutil.copy(path, folder / path.name)
     for key in DEPTHS:
         if key in config:
             config[key] = n_layers
@@ -238,6 +244,15 @@ It is trial {trial} of a search with seed {settings.get("seed")} by automerge {v
 Scores are percentages with 95 % Wilson intervals. Test items were not seen by the search. The licences of the base
 and of every source apply to this model.
 """
+
+
+def _adapter_card(card: str, written: Written) -> str:
+    """The card of the merge as that of an adapter, which is not to the last bit what was scored."""
+    return card.replace("library_name: transformers", "library_name: peft") + (
+        f"\nThis folder is a LoRA adapter of rank {written.rank}. Its change of the base's weights differs from that "
+        f"of the merge by {100 * written.error:.2g} % (relative Frobenius norm). The scores above are those of the "
+        "merged weights rounded to the base's stored dtype.\n"
+    )
 
 
 def _kind(folder: Path) -> str:

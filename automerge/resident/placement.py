@@ -42,20 +42,15 @@ class Choice:
 def choose(wanted: Placement | Literal["auto"], demand: Demand, device: torch.device) -> Choice:
     """The placement that is wanted, or for `auto` the fastest into which everything fits.
 
-    Raises MemoryError if not even the masks fit the device beside the candidate.
+    On disk nothing is kept: masks are drawn again for every candidate.
     """
     free = {"device": free_bytes(device), "host": free_bytes(torch.device("cpu"))}
     usable = {place: int(size * (1 - RESERVE)) for place, size in free.items()}
     place: Placement = "device" if wanted == "auto" else wanted
-    if wanted == "auto" and demand.masks > usable["device"]:
-        raise MemoryError(
-            f"the masks of random methods need {gigabytes(demand.masks)} on {device}, which has "
-            f"{gigabytes(free['device'])} free; take a larger device or leave out dare and della"
-        )
     if wanted == "auto":
         fits: Mapping[Placement, bool] = {
             "device": demand.sources + demand.masks <= usable["device"],
-            "host": device.type != "cpu" and demand.sources <= usable["host"],
+            "host": device.type != "cpu" and demand.masks <= usable["device"] and demand.sources <= usable["host"],
             "disk": True,
         }
         place = next(kept for kept, enough in fits.items() if enough)

@@ -27,16 +27,20 @@ Key = TypeVar("Key")
 
 
 class Plan(NamedTuple):
-    """How entries of `stored` dtype are made: how many, in steps of how many, and `fill(start, stop, out)`."""
+    """How entries of `stored` dtype are made: how many, in steps of how many, and `fill(start, stop, out)`.
+
+    Every step begins at a multiple of `row`.
+    """
 
     size: int
     step: int
     stored: torch.dtype
     fill: Callable[[int, int, Tensor], None]
+    row: int = 1
 
 
 class Planner:
-    """Makes plans from what is resident, known and compiled; `whole_blocks` and `tensor` are its two kinds."""
+    """Makes plans from what is resident, known and compiled; `across` and `tensor` are its two kinds."""
 
     def __init__(self, residence: Residence, knowledge: Knowledge, kernels: Kernels) -> None:
         self._residence = residence
@@ -110,7 +114,7 @@ class Planner:
 
         if stack is not None:
             width = stack.down.shape[1]
-            return Plan(size, max(1, CHUNK // width) * width, stored, fill)
+            return Plan(size, max(1, CHUNK // width) * width, stored, fill, row=width)
         return Plan(size, size if self._at_hand(whole) else CHUNK, stored, fill)
 
     def _elementwise(
@@ -163,8 +167,7 @@ def deliver(plan: Plan, out: Tensor) -> None:
         out.copy_(scratch.view(out.shape))
         return
     rounded = out.dtype == plan.stored
-    # Steps of factors are whole rows; a scratch step may only divide entries that stand for themselves.
-    step = plan.step if rounded or plan.step < plan.size else SCRATCH
+    step = plan.step if rounded else min(plan.step, max(1, SCRATCH // plan.row) * plan.row)
     for start in range(0, plan.size, max(1, step)):
         stop = min(start + step, plan.size)
         place = out[start:stop] if rounded else torch.empty(stop - start, dtype=plan.stored, device=out.device)

@@ -88,19 +88,22 @@ class Knowledge:
 
     def mask(self, kind: Mask, read: Read) -> Tensor:
         """The flat bytes of that kind for one tensor, on the device."""
-        if (kind, read) not in self._masks:
-            shape = self.residence.shape(read.name)
-            if kind == "numbers":
-                found = masks.numbers(shape, key=read)
-            else:
-                whole = self.residence.size(read.name)
-                base = self.residence.entries(BASE, read.name, 0, whole).float()
-                found = masks.ranks((self.residence.entries(*read, 0, whole).float() - base).abs_().view(shape))
-            # The live model is the stream after the sources.
-            stream = self.residence.n_streams + 1 + self.names.index(read.source)
-            device = self.residence.device
-            place = staggered(found.numel(), stream, dtype=torch.uint8, device=device)
-            self._masks[kind, read] = place.copy_(found.flatten())
+        if (kind, read) in self._masks:
+            return self._masks[kind, read]
+        shape = self.residence.shape(read.name)
+        if kind == "numbers":
+            found = masks.numbers(shape, key=read)
+        else:
+            whole = self.residence.size(read.name)
+            base = self.residence.entries(BASE, read.name, 0, whole).float()
+            found = masks.ranks((self.residence.entries(*read, 0, whole).float() - base).abs_().view(shape))
+        if self.residence.placement == "disk":
+            # Where weights are not kept for lack of memory, or because each is read once, masks are not either.
+            return found.flatten().to(self.residence.device)
+        # The live model is the stream after the sources.
+        stream = self.residence.n_streams + 1 + self.names.index(read.source)
+        place = staggered(found.numel(), stream, dtype=torch.uint8, device=self.residence.device)
+        self._masks[kind, read] = place.copy_(found.flatten())
         return self._masks[kind, read]
 
     def moved(self, read: Read, name: str, start: int, stop: int) -> Tensor:

@@ -40,6 +40,7 @@ class Residence:
         }
         self._shapes = {name: shape for b in layout.values() for block in b for name, shape in _shapes(block)}
         self._flat: dict[tuple[str, Block], Tensor] = {}
+        self._single: dict[tuple[str, str], Tensor] = {}
         self._factors: dict[tuple[str, str], LowRank] = {}
         self._open: dict[str, tuple[str, Tensor]] = {}
         self._broken: list[str] = []
@@ -57,7 +58,8 @@ class Residence:
     def n_bytes(self) -> int:
         """Bytes held in memory."""
         factors = [tensor for factor in self._factors.values() for tensor in (factor.up, factor.down)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in [*self._flat.values(), *factors])
+        held = [*self._flat.values(), *self._single.values(), *factors]
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     @property
     def n_streams(self) -> int:
@@ -77,7 +79,7 @@ class Residence:
         factor = self._factors.get((source, name))
         if factor is not None:
             return factor.is_base and self.at_hand(BASE, name)
-        return self.is_flat(source, self._of_name[name][0])
+        return self.placement == "device"
 
     def across(self, source: str, block: Block, start: int, stop: int) -> Tensor:
         """The entries [start, stop) of the source's buffer of that block."""
@@ -89,6 +91,8 @@ class Residence:
         if factor is not None:
             base = self.entries(BASE, name, start, stop)
             return base if factor.is_base else base.float().add_(product(factor, start, stop))
+        if (source, name) in self._single:
+            return self._single[source, name][start:stop].to(self.device, non_blocking=True)
         block, first = self._of_name[name]
         flat = self._flat.get((source, block))
         if flat is not None:
@@ -119,15 +123,21 @@ class Residence:
             for name in whole:
                 self._note_faults(source.name, name, source.tensor(name))
             return
-        dtype = reduce(torch.promote_types, (source.dtypes[name] for name in whole))
-        pinned = self.placement == "host" and self.device.type == "cuda"
         where = torch.device("cpu") if self.placement == "host" else self.device
-        flat = staggered(block.size, self._streams[source.name], dtype=dtype, device=where, pin_memory=pinned)
+        pinned = self.placement == "host" and self.device.type == "cuda"
+        if factors:
+            # What an adapter stores whole stands alone: its other tensors have no place in a buffer.
+            for name in whole:
+                tensor = source.tensor(name).reshape(-1)
+                self._single[source.name, name] = tensor.pin_memory() if pinned else tensor.to(where)
+                self._note_faults(source.name, name, tensor)
+            return
+        dtype = reduce(torch.promote_types, (source.dtypes[name] for name in whole))
+        stream = self._streams[source.name]
+        flat = staggered(block.size, stream, dtype=dtype, device=where, pin_memory=pinned)
         for name, start, stop in block.parts():
-            if name not in factors:
-                tensor = source.tensor(name)
-                flat[start:stop].copy_(tensor.reshape(-1))
-                self._note_faults(source.name, name, flat[start:stop])
+            flat[start:stop].copy_(source.tensor(name).reshape(-1))
+            self._note_faults(source.name, name, flat[start:stop])
         self._flat[source.name, block] = flat
 
     def _note_faults(self, source: str, name: str, *tensors: Tensor) -> None:
@@ -136,6 +146,16 @@ class Residence:
             bool(torch.isfinite(tensor).all()) for tensor in tensors
         ):
             self._broken.append(f"{source}: {name}")
+
+
+def n_bytes_kept(source: Source, block: Block) -> int:
+    """Bytes that one source takes for a block: a buffer, or factors and single tensors."""
+    factors = [factor for name in block.names if (factor := source.low_rank(name)) is not None]
+    whole = [name for name in block.names if source.low_rank(name) is None]
+    if not factors:
+        return block.size * reduce(torch.promote_types, (source.dtypes[name] for name in whole)).itemsize
+    single = sum(math.prod(source.shapes[name]) * source.dtypes[name].itemsize for name in whole)
+    return single + sum((f.up.numel() + f.down.numel()) * f.up.element_size() for f in factors)
 
 
 def product(factor: LowRank, start: int, stop: int) -> Tensor:

@@ -72,6 +72,11 @@ class LayerwiseFusion:
                 name: method for name, method in known.items() if method.weighting == "strength" or name == "linear"
             }
             self.methods = tuple(known)
+            if not known:
+                raise ValueError(
+                    f"the methods {', '.join(methods)} join several sources, but there is only {self.sources[0]}; add "
+                    "linear or task_arithmetic to space.methods"
+                )
         self._known = known
         self._parameters = {parameter.name: parameter for method in known.values() for parameter in method.parameters}
         self._takes = {

@@ -89,8 +89,10 @@ def test_a_mixed_recipe_gives_the_logits_of_the_merged_weights(pair: list[Source
     for depth, (_, shares) in enumerate(fusions):
         expected |= {name: t for name, t in summed(pair, shares).items() if f"layers.{depth}." in name}
     base = folder_of(pair)
-    written = write_adapter(recipe, pair, tmp_path / "merged", base_model=str(base), card="# Merged\n")
-    assert (tmp_path / "merged" / "README.md").read_text() == "# Merged\n"
+    written = write_adapter(
+        recipe, pair, tmp_path / "merged", base_model=str(base), card=lambda written: f"# Merged, rank {written.rank}\n"
+    )
+    assert (tmp_path / "merged" / "README.md").read_text() == f"# Merged, rank {written.rank}\n"
     assert Recipe.from_json((tmp_path / "merged" / "recipe.json").read_text()) == recipe
     assert written == (6, 0.0)
     model = PeftModel.from_pretrained(load(base), tmp_path / "merged")

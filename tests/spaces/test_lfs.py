@@ -226,3 +226,8 @@ def test_faulty_options_are_listed_together() -> None:
         LayerwiseFusion(sources=["a"], n_layers=2, components=["mlp"])
     with pytest.raises(ValueError, match=r"unknown genes \['nonsense'\]"):
         space().genotype({"nonsense": 1.0})
+
+
+def test_methods_that_join_several_sources_are_refused_for_one() -> None:
+    with pytest.raises(ValueError, match="sce, slerp join several sources, but there is only a; add linear"):
+        LayerwiseFusion(sources=["a"], n_layers=2, methods=["sce", "slerp"])
