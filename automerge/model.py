@@ -6,6 +6,7 @@ written again.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +38,8 @@ def load_causal_lm(
 
     `dtype` is that of the computation: `auto` takes float32 on a CPU, whose low-precision kernels are slow, and the
     stored dtype elsewhere. With a `vocabulary` it has that one's tokenizer and number of embedding rows, of which new
-    ones wait to be written. Raises OSError, as transformers does, for a folder without model or tokenizer.
+    ones wait to be written. Raises OSError, as transformers does, for a folder without model or tokenizer,
+    ValueError for a recurrent model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 (slow to import)
 
@@ -52,6 +54,11 @@ def load_causal_lm(
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
     )
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{type(model).__name__} keeps no keys and values of what it has read, as recurrent models do; batches of "
+            "unequal prompts would give wrong answers, so use a model with attention"
+        )
     if vocabulary is not None:
         if model.get_input_embeddings().weight.shape[0] != vocabulary.n_rows:
             model.resize_token_embeddings(vocabulary.n_rows, mean_resizing=False)

@@ -3,12 +3,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import MambaConfig, MambaForCausalLM
 
 from automerge.language_model import InvalidModelError
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
 from automerge.recipe import Recipe, uniform
 from automerge.sources.checkpoint import CheckpointSource
+from tests import toy
 from tests.toy import N_LAYERS, fused
 
 LEFT = uniform(fused("passthrough", ("left", 1.0)), N_LAYERS)
@@ -74,3 +76,11 @@ def test_a_refused_fusion_leaves_its_slot_unknown_and_the_next_recipe_is_written
 def test_costs_count_layers_and_parameters(resident: ResidentModel) -> None:
     n_parameters = sum(parameter.numel() for parameter in resident.lm.model.parameters())
     assert resident.costs(LEFT) == {"layers": 3.0, "parameters": float(n_parameters)}
+
+
+def test_recurrent_models_are_refused_since_padding_would_change_their_answers(tmp_path: Path) -> None:
+    config = MambaConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, state_size=4)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    toy.make_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"MambaForCausalLM keeps no keys and values .* use a model with attention"):
+        load_causal_lm(tmp_path)
