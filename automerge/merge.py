@@ -47,8 +47,8 @@ class ResidentSources:
 
     `placement` is where the weights stay (see `placement.choose`), `n_held` the bytes of the live model that is on the
     device already, `methods` names the methods that will be used, which may need masks beside the weights. `notes`
-    tells in sentences what was decided. Raises ValueError listing every reason why the
-    sources cannot be merged, and every tensor that is not finite.
+    tells in sentences what was decided. Raises ValueError listing every reason why the sources cannot be merged, and
+    every tensor that is not finite.
     """
 
     def __init__(

@@ -234,7 +234,7 @@ def test_adapters_that_store_some_tensors_whole_are_merged_alike_live_and_from_d
 def test_rows_of_factors_stay_whole_on_the_way_into_a_model_of_another_dtype(
     llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plans, "SCRATCH", 50)  # no multiple of the widths, 16 and 32
+    monkeypatch.setattr(plans, "CHUNK", 50)  # no multiple of the widths, 16 and 32
     adapter = adapter_on(llama, tmp_path / "adapter", r=2, target_modules=["q_proj", "down_proj"])
     resident = ResidentSources([CheckpointSource("base", str(llama["base"])), adapter])
     live = ResidentModel(load_causal_lm(llama["base"]), resident)

@@ -25,11 +25,6 @@ class Demand:
     candidate: int
     masks: int
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.sources + self.candidate + self.masks
-
 
 @dataclass(frozen=True)
 class Choice:

@@ -17,11 +17,10 @@ from automerge.resident.weights import Residence
 from automerge.tensors.formulas import weighted_sum
 from automerge.tensors.kernels import Kernels, on_device
 
-CHUNK = 2**24
-"""Entries that are in work at once where inputs must be copied to the device or multiplied out."""
-
-SCRATCH = 2**22
-"""Entries that are rounded at once on their way into a live model of another dtype."""
+CHUNK = 2**22
+"""Entries in work at once where inputs must be copied to the device, multiplied out, or rounded on their way into a
+live model of another dtype. One number for all: a matrix product may round otherwise for another number of rows, and
+what is exported must be what was searched."""
 
 Key = TypeVar("Key")
 
@@ -167,7 +166,7 @@ def deliver(plan: Plan, out: Tensor) -> None:
         out.copy_(scratch.view(out.shape))
         return
     rounded = out.dtype == plan.stored
-    step = plan.step if rounded else min(plan.step, max(1, SCRATCH // plan.row) * plan.row)
+    step = plan.step if rounded else min(plan.step, max(1, CHUNK // plan.row) * plan.row)
     for start in range(0, plan.size, max(1, step)):
         stop = min(start + step, plan.size)
         place = out[start:stop] if rounded else torch.empty(stop - start, dtype=plan.stored, device=out.device)
