@@ -28,7 +28,7 @@ smoke: .venv/installed
 	$(BIN)/automerge search experiment=smoke
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from automerge.recipe import BASE
@@ -25,13 +26,10 @@ def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: boo
 
     Merged models run with the base's configuration; equal shapes do not show another rope or another number of heads.
     """
-    from transformers import AutoConfig  # noqa: PLC0415 (slow to import)
-
     configs: dict[str, dict[str, Any]] = {}
     for source in sources:
         try:
-            loaded = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-            configs[source.name] = loaded.to_dict()
+            configs[source.name] = config_of(source.folder, trust_remote_code=trust_remote_code)
         except (ValueError, OSError) as fault:
             return [f"source {source.name!r}: its config.json does not load: {fault}"]
     base = configs[BASE]
@@ -48,6 +46,17 @@ def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: boo
                 "use fine-tunes of this base, or change the source's config.json if you know that it does not matter"
             )
     return found
+
+
+def config_of(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
+    """The configuration of a model with every key that its class has.
+
+    Raises ValueError or OSError, as transformers does, for a config.json that is none.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415 (slow to import)
+
+    loaded: dict[str, Any] = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).to_dict()
+    return loaded
 
 
 def _may_differ(key: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from automerge.alignment import differences, is_constant
-from automerge.configurations import config_faults
+from automerge.configurations import config_faults, config_of
 from automerge.folders import resolve
 from automerge.protocols import Source
 from automerge.recipe import BASE
@@ -23,16 +23,24 @@ FLOATS = frozenset({"torch.float32", "torch.float64", "torch.bfloat16", "torch.f
 
 @dataclass(frozen=True)
 class Family:
-    """Sources with equal layouts, the base first; their folders by name; and the vocabulary of merged models."""
+    """Sources with equal layouts, the base first; their folders by name; the vocabulary of merged models; and the
+    base's configuration with every key that its class has.
+    """
 
     sources: tuple[Source, ...]
     folders: Mapping[str, Path]
     vocabulary: Vocabulary
+    config: Mapping[str, Any]
 
     @property
     def base(self) -> Path:
         """The folder of the base."""
         return self.folders[BASE]
+
+    @property
+    def model_type(self) -> str:
+        """The name of the base's architecture in `transformers`."""
+        return str(self.config.get("model_type", ""))
 
 
 def open_family(options: Mapping[str, Any], *, trust_remote_code: bool) -> Family:
@@ -70,7 +78,7 @@ def open_family(options: Mapping[str, Any], *, trust_remote_code: bool) -> Famil
     found += differences(alike)
     if found:
         raise ValueError(_listed(found))
-    return Family(tuple(alike), folders, vocabulary)
+    return Family(tuple(alike), folders, vocabulary, config_of(folders[BASE], trust_remote_code=trust_remote_code))
 
 
 def _open(name: str, path: str, base: Source | None, revision: str | None) -> CheckpointSource | AdapterSource:

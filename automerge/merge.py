@@ -25,10 +25,13 @@ from automerge.resident.placement import Choice, Demand, Placement, choose
 from automerge.resident.plans import Planner, deliver
 from automerge.resident.statistics import Knowledge, Read
 from automerge.resident.weights import Residence, n_bytes_kept
+from automerge.scaling import Gains, Writer, folded, gains, writers
 from automerge.sources.memory import MemorySource
 from automerge.tensors.formulas import Constants, Formula, weighted_sum
 from automerge.tensors.geometry import InnerProducts
 from automerge.tensors.kernels import PAYS_FROM, SMALL, Compile, Kernels, on_device
+
+PASSTHROUGH = "passthrough"
 
 SAMPLED = 4096
 """Values per tensor that enter a fingerprint."""
@@ -46,9 +49,9 @@ class ResidentSources:
     """All sources, and the merged tensors of any fusion of them. Holds weights and what methods prepared of them.
 
     `placement` is where the weights stay (see `placement.choose`), `n_held` the bytes of the live model that is on the
-    device already, `methods` names the methods that will be used, which may need masks beside the weights. `notes`
-    tells in sentences what was decided. Raises ValueError listing every reason why the sources cannot be merged, and
-    every tensor that is not finite.
+    device already, `methods` names the methods that will be used, which may need masks beside the weights,
+    `model_type` is the configuration's, by which scales are folded. `notes` tells in sentences what was decided.
+    Raises ValueError listing every reason why the sources cannot be merged, and every tensor that is not finite.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class ResidentSources:
         placement: Placement | Literal["auto"] = "auto",
         n_held: int = 0,
         methods: Sequence[str] = (),
+        model_type: str = "",
     ) -> None:
         names = [source.name for source in sources]
         if BASE not in names or len(set(names)) != len(names):
@@ -77,6 +81,8 @@ class ResidentSources:
             slot: {self.alignment.places[name].local: base.shapes[name] for name in names}
             for slot, names in self.alignment.slots.items()
         }
+        inner = {place.local for place in self.alignment.places.values() if place.layer is not None}
+        self.writers: Mapping[str, Writer] = writers(inner, model_type)
         self._residence = Residence(ordered, self.layout, placement=self.choice.placement, device=self.device)
         self._kernels = Kernels()
         self._knowledge = Knowledge(self._residence, self.names)
@@ -142,6 +148,23 @@ class ResidentSources:
         if self._kernels.why_eager:
             self.notes.append(f"merging runs in eager PyTorch, five to ten times as long: {self._kernels.why_eager}")
 
+    def shared(self, fusion: Fusion, component: str, dtypes: Sequence[torch.dtype]) -> list[Tensor] | None:
+        """The flat buffers, one for each block, that are what a passthrough gives, without a copy.
+
+        None if some do not lie on the device in these dtypes, which must be those in which merged tensors are stored
+        too. The buffers are a source's own: they must not be written.
+        """
+        source = fusion.inputs[0].source
+        found = []
+        for block, dtype in zip(self._blocks(fusion, component), dtypes, strict=True):
+            flat = (
+                self._residence.across(source, block, 0, block.size) if self._residence.is_flat(source, block) else None
+            )
+            if flat is None or not block.dtype == flat.dtype == dtype:
+                return None
+            found.append(flat)
+        return found
+
     def write(self, fusion: Fusion, component: str, runs: Sequence[Sequence[Run]]) -> None:
         """Writes the merged entries of a component: for each block of it, in the order of `layout`, into its runs.
 
@@ -163,10 +186,20 @@ class ResidentSources:
                 yield name, out.view(shape)
 
     def tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
-        """Yields all tensors of the merged model by their names in the output, in the base's stored dtype."""
+        """Yields all tensors of the merged model by their names in the output, in the base's stored dtype.
+
+        Scales are folded into the tensors in which branches end. Raises ValueError for scales that cannot be.
+        """
+        self.check_scales(recipe)
+        branch_gains = gains(recipe)
         for (depth, component), fusion in recipe.fusions():
-            for name, tensor in self.merge(fusion, component):
+            for name, merged in self.merge(fusion, component):
                 output = self.alignment.name_at(name, depth)
+                writer = self.writers.get(self.alignment.places[name].local)
+                tensor = merged
+                if depth is not None and writer is not None:
+                    gain = getattr(branch_gains[depth], writer.branch)
+                    tensor = merged if gain == 1 else folded(merged, gain, writer.offset, merged.dtype)
                 yield output, tensor
                 for copy, original in self.alignment.copies.items():
                     if original == output:
@@ -196,9 +229,20 @@ class ResidentSources:
         return dict(self.tensors(recipe))
 
     def check(self, recipe: Recipe) -> None:
-        """Raises ValueError if the recipe names sources, layers, methods or parameters that are not there."""
+        """Raises ValueError if the recipe names sources, layers, methods or parameters that are not there, or if its
+        scales cannot be folded into weights.
+        """
+        self.check_scales(recipe)
         for (_, component), fusion in recipe.fusions():
             self.check_fusion(fusion, component)
+
+    def check_scales(self, recipe: Recipe) -> None:
+        """Raises ValueError if scales are out of bounds, or if no tensors are known that can take them."""
+        if not self.writers and any(gain != Gains() for gain in gains(recipe)):
+            raise ValueError(
+                "the recipe scales layers, but no tensor of these sources is known to end a branch, such as "
+                "self_attn.o_proj and mlp.down_proj; leave all scales at 1 (space.scaling: null)"
+            )
 
     def check_fusion(self, fusion: Fusion, component: str) -> None:
         """Raises ValueError if a fusion of that component cannot be made of these sources."""

@@ -1,7 +1,7 @@
 """The resident model: one live `transformers` model into which recipes are written in place.
 
 Nothing is read from disk or built per candidate, and only the slots that differ from what the model holds are
-written again.
+written again; layers that are one source's as it is are not copied at all.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 
 from automerge.binding import bind
 from automerge.language_model import CausalLM
 from automerge.merge import ResidentSources, Run
-from automerge.recipe import Fusion, Recipe
+from automerge.recipe import OUTER, Fusion, Recipe
 from automerge.resident.layout import Block, staggered
+from automerge.stack import Stack
 from automerge.vocabulary.union import Vocabulary
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -71,7 +72,7 @@ def load_causal_lm(
 class ResidentModel:
     """The live model and the sources merged into it. Holds which fusion each slot of the model has now.
 
-    The parameters of a slot are moved into one flat buffer, so that most methods write a slot in one pass.
+    A layer that is one source's as it is lies in that source's memory where it can: a stack is a list of references.
     Raises ValueError if the checkpoint's tensors and the live model's parameters do not correspond.
     """
 
@@ -79,48 +80,58 @@ class ResidentModel:
         self.lm = lm
         self.sources = sources
         views = bind(lm.model, sources.shapes)
-        copies = sources.alignment.copies
         absent = sorted(sources.alignment.places.keys() - views.keys())
         if absent:
             raise ValueError(
                 f"{len(absent)} tensors are merged that the live {type(lm.model).__name__} does not hold apart: "
                 f"{', '.join(absent[:4])}; a tied head must equal its embedding in every source that stores it"
             )
-        parameters = {parameter.data_ptr(): parameter for parameter in lm.model.parameters()}
-        self._runs = {
-            slot: [
-                _runs(block, views, parameters, stream=1 + len(sources.names)) + _copy_runs(block, views, copies)
-                for block in blocks
-            ]
-            for slot, blocks in sources.layout.items()
-        }
-        self._written: dict[tuple[int | None, str], Fusion] = {}
+        self._stack = Stack(lm.model, sources, views)
+        self._outer = _Outer(sources, views, {p.data_ptr(): p for p in lm.model.parameters()})
 
     def write(self, recipe: Recipe) -> int:
-        """Makes the live model the one that the recipe describes; returns the number of slots written.
+        """Makes the live model the one that the recipe describes; returns the number of slots whose weights were
+        merged, which are none for layers that are only referred to.
 
         Raises ValueError for a recipe that this model cannot hold.
         """
-        n_layers = self.sources.alignment.n_layers
-        if len(recipe.layers) != n_layers or any(layer.scale != 1.0 for layer in recipe.layers):
-            raise ValueError(
-                f"the resident model holds {n_layers} unscaled layers; the recipe has {len(recipe.layers)} layers "
-                f"with scales {sorted({layer.scale for layer in recipe.layers})}"
-            )
-        changed = [(slot, fusion) for slot, fusion in recipe.fusions() if self._written.get(slot) != fusion]
-        for (_, component), fusion in changed:
-            self.sources.check_fusion(fusion, component)
+        self.sources.check_scales(recipe)
         with torch.no_grad():
-            for slot, fusion in changed:
-                # An interrupted write leaves the slot marked as unknown, never as the wrong recipe.
-                self._written.pop(slot, None)
-                self.sources.write(fusion, slot[1], self._runs.get(slot, []))
-                self._written[slot] = fusion
-        return len(changed)
+            return self._stack.write(recipe) + self._outer.write(recipe.outer)
+
+    @property
+    def layers(self) -> list[Module]:
+        """The layers that the model has now, in order."""
+        return self._stack.layers
 
     def costs(self, recipe: Recipe) -> dict[str, float]:
         """Exact figures of the merged model: layers, parameters."""
         return {"layers": float(len(recipe.layers)), "parameters": float(self.sources.n_parameters(recipe))}
+
+
+class _Outer:
+    """The part outside the layers, and what it holds now. Its parameters are moved into flat buffers."""
+
+    def __init__(
+        self, sources: ResidentSources, views: Mapping[str, Tensor], parameters: Mapping[int, Parameter]
+    ) -> None:
+        self._sources = sources
+        copies = sources.alignment.copies
+        self._runs = [
+            _runs(block, views, parameters, stream=1 + len(sources.names)) + _copy_runs(block, views, copies)
+            for block in sources.layout.get((None, OUTER), ())
+        ]
+        self._held: Fusion | None = None
+
+    def write(self, fusion: Fusion) -> int:
+        """Writes the fusion unless it is there already; returns the number of slots written."""
+        if self._held == fusion:
+            return 0
+        self._sources.check_fusion(fusion, OUTER)
+        self._held = None
+        self._sources.write(fusion, OUTER, self._runs)
+        self._held = fusion
+        return 1
 
 
 def _copy_runs(block: Block, views: Mapping[str, Tensor], copies: Mapping[str, str]) -> list[Run]:

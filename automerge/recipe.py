@@ -17,7 +17,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, cast, get_args
+
+Scaling = Literal["residual", "branch_mlp"]
+"""What the scale of an output layer multiplies: the residual stream after it, or what its mlp adds to the stream."""
 
 COMPONENTS = ("attention", "mlp", "other")
 """The parts of a layer that can be merged apart; `other` holds the norms and whatever has no better place."""
@@ -57,7 +60,7 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class OutputLayer:
-    """One layer of the merged model: a fusion per component, and the scale of the residual stream after it."""
+    """One layer of the merged model: a fusion per component, and its scale, whose meaning the recipe tells."""
 
     components: tuple[tuple[str, Fusion], ...]
     scale: float = 1.0
@@ -65,10 +68,18 @@ class OutputLayer:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a merged model: its output layers in order, and the part outside them."""
+    """Everything that determines a merged model: its output layers in order, the part outside them, and what the
+    layers' scales multiply.
+    """
 
     layers: tuple[OutputLayer, ...]
     outer: Fusion
+    scaling: Scaling = "residual"
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown meaning of the scales."""
+        if self.scaling not in get_args(Scaling):
+            raise ValueError(f"scaling must be one of {', '.join(get_args(Scaling))}, got {self.scaling!r}")
 
     @cached_property
     def id(self) -> str:
@@ -88,8 +99,11 @@ class Recipe:
         yield (None, OUTER), self.outer
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no blanks, shortest exact form of every number."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Canonical JSON: sorted keys, no blanks, shortest exact form of every number, `scaling` only if not usual."""
+        content = asdict(self)
+        if self.scaling == "residual":
+            del content["scaling"]
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Recipe:
@@ -103,7 +117,8 @@ class Recipe:
                 )
                 for layer in content["layers"]
             )
-            return Recipe(layers=layers, outer=_fusion(content["outer"]))
+            scaling = cast("Scaling", content.get("scaling", "residual"))
+            return Recipe(layers=layers, outer=_fusion(content["outer"]), scaling=scaling)
         except (KeyError, TypeError, json.JSONDecodeError) as fault:
             raise ValueError(
                 f"this is not a recipe as Recipe.to_json writes it: {type(fault).__name__} {fault}"

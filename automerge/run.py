@@ -13,12 +13,14 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+import numpy as np
 import torch
 
 from automerge.alignment import align
 from automerge.check.context import context_faults
 from automerge.check.kinship import kinship_faults
 from automerge.check.settings import settings_faults
+from automerge.check.stacks import stack_faults
 from automerge.components import build
 from automerge.evaluate import Evaluator, Orders
 from automerge.family import Family, open_family
@@ -36,6 +38,9 @@ from automerge.task_vectors import TaskVectors, task_vectors
 RECORDED = ("torch", "transformers", "datasets", "pymoo", "lightgbm", "numpy")
 """Packages whose versions go into the log beside automerge's own."""
 
+
+TRIED = 16
+"""Recipes of the space of which one is tried on the live model before a search, if they stack layers."""
 
 FREE = ("threads", "placement", "compile")
 """Options of the model that change how fast it is and not what it is."""
@@ -101,6 +106,9 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
     strangers = kinship_faults(vectors)
     if strangers:
         raise ValueError(_listed("this run", strangers))
+    tried = space.sample(TRIED, np.random.default_rng(0))
+    if unfit := stack_faults(model, [space.decode(genotype) for genotype in tried]):
+        raise ValueError(_listed("this space", unfit))
     orders: Orders = {}
     return Parts(
         family=family,
@@ -185,7 +193,12 @@ def _resident(options: Mapping[str, Any], family: Family, methods: Sequence[str]
     loading = {key: options[key] for key in ("dtype", "batch_tokens", "trust_remote_code")}
     lm = load_causal_lm(family.base, device=device, vocabulary=family.vocabulary, **loading)
     resident = ResidentSources(
-        family.sources, device=device, placement=options["placement"], n_held=lm.n_bytes, methods=methods
+        family.sources,
+        device=device,
+        placement=options["placement"],
+        n_held=lm.n_bytes,
+        methods=methods,
+        model_type=family.model_type,
     )
     resident.compile(options["compile"], methods)
     return ResidentModel(lm, resident)

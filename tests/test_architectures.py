@@ -15,7 +15,7 @@ from automerge.export.model import export_recipe
 from automerge.language_model import CausalLM
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
-from automerge.recipe import Fusion, OutputLayer, Recipe
+from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
 from tests import architectures, toy
 from tests.toy import ALPHABET, fused
 
@@ -40,6 +40,23 @@ def recipe(n_layers: int) -> Recipe:
         for i in range(n_layers)
     )
     return Recipe(layers, fused("linear", ("left", 0.5), ("right", 0.5)))
+
+
+def stacks() -> list[Recipe]:
+    """Layers moved, repeated, left out, fused and scaled, by either meaning of the scale."""
+
+    def at(fusion: Fusion, layer: int, scale: float) -> OutputLayer:
+        read = Fusion(fusion.method, tuple(Input(each.source, layer, each.weight) for each in fusion.inputs))
+        return OutputLayer(tuple((component, read) for component in COMPONENTS), scale)
+
+    left, right = fused("passthrough", ("left", 1.0)), fused("passthrough", ("right", 1.0))
+    mean = fused("linear", ("left", 0.5), ("right", 0.5))
+    deep = (at(left, 1, 0.7), at(right, 0, 1.3), at(left, 1, 1.0), at(left, 1, 0.8), at(mean, 0, 1.2))
+    return [
+        Recipe(deep, mean),
+        Recipe((at(left, 0, 0.7), at(mean, 1, 0.0), at(right, 1, 1.4)), mean, "branch_mlp"),
+        Recipe((at(right, 1, 1.0),), right),
+    ]
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -89,6 +106,29 @@ def as_of_old(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The layout of the first GPT-2 checkpoints: no prefix, and the attention masks stored."""
     masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 8, 8) for i in range(architectures.N_LAYERS)}
     return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()} | masks
+
+
+@pytest.mark.parametrize(("family", "tied"), [entry for entry in architectures.FAMILIES if entry[1]])
+def test_stacks_with_scales_are_exported_as_plain_models_that_answer_alike(
+    family: str, tied: bool, tmp_path: Path
+) -> None:
+    folders = family_of(tmp_path, family, tied=tied)
+    opened = toy.family_of(folders)
+    resident = ResidentModel(
+        load_causal_lm(folders["base"]), ResidentSources(opened.sources, model_type=opened.model_type)
+    )
+    pairs = list(zip(texts(6, 0), texts(6, 1, longest=6), strict=True))
+    for number, stack in enumerate(stacks()):
+        resident.write(stack)
+        export_recipe(stack, opened, tmp_path / f"stack{number}", card="")
+        reloaded = architectures.load(tmp_path / f"stack{number}")
+        assert reloaded.config.num_hidden_layers == len(stack.layers)
+        assert torch.equal(logits(resident.lm.model), logits(reloaded))
+        other = CausalLM(reloaded, resident.lm.tokenizer)
+        assert resident.lm.likelihoods(pairs) == other.likelihoods(pairs)
+        prompts = [prompt for prompt, _ in pairs]
+        written = resident.lm.generate(prompts, stop=["\n"], max_new_tokens=6)
+        assert written == other.generate(prompts, stop=["\n"], max_new_tokens=6)
 
 
 @pytest.mark.parametrize(("family", "tied"), architectures.FAMILIES)

@@ -27,6 +27,7 @@ from automerge.pareto import interval
 from automerge.recipe import BASE, Recipe
 from automerge.records import Result
 from automerge.sources.adapter import is_adapter
+from automerge.stacking import origins, stacked_config
 
 CONFIGS = ("config.json", "generation_config.json")
 TOKENIZERS = (
@@ -40,9 +41,6 @@ TOKENIZERS = (
     "additional_chat_templates",
 )
 """Files of the base that the merged model takes over; those of the tokenizer, unless the vocabulary grew."""
-
-DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-"""How the configurations of architectures call the number of layers."""
 
 SHARD_BYTES = 5 * 10**9
 """Largest size of a weight file."""
@@ -114,14 +112,14 @@ def export_recipe(
     """
     if to.exists():
         raise FileExistsError(f"{to} exists; name a new folder")
-    resident = ResidentSources(family.sources, placement="disk")
+    resident = ResidentSources(family.sources, placement="disk", model_type=family.model_type)
     resident.check(recipe)
     _refuse_changed(resident, fingerprints)
     to.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
         _save_weights(resident, recipe, unfinished)
-        _save_config(family, len(recipe.layers), unfinished)
+        _save_config(family, stacked_config(family.config, origins(recipe), resident.alignment.n_layers), unfinished)
         (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")
         if paths is not None:
             card += _save_translation(recipe, resident, paths, unfinished)
@@ -142,8 +140,8 @@ def _refuse_changed(resident: ResidentSources, fingerprints: Mapping[str, str] |
         )
 
 
-def _save_config(family: Family, n_layers: int, folder: Path) -> None:
-    """The base's files, with the depth and the vocabulary of the merged model."""
+def _save_config(family: Family, stacked: Mapping[str, Any], folder: Path) -> None:
+    """The base's files, with the depth and the vocabulary of the merged model; `stacked` is what its stack changes."""
     vocabulary = family.vocabulary
     for pattern in CONFIGS if vocabulary.changes_tokenizer else (*CONFIGS, *TOKENIZERS):
         for path in family.base.glob(pattern):
@@ -156,9 +154,7 @@ def _save_config(family: Family, n_layers: int, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     for path in family.base.glob("*.py") if "auto_map" in config else ():
         shutil.copy(path, folder / path.name)
-    for key in DEPTHS:
-        if key in config:
-            config[key] = n_layers
+    config.update(stacked)
     config["vocab_size"] = vocabulary.n_rows
     ends = {} if vocabulary.eos_token_id is None else {"eos_token_id": vocabulary.eos_token_id}
     (folder / "config.json").write_text(json.dumps({**config, **ends}, indent=2) + "\n")
