@@ -15,6 +15,9 @@ from automerge.log import EvaluationRow, RunLog, TrialRow
 from automerge.pareto import hypervolume, is_non_dominated, widest
 from automerge.records import REFERENCE, Evaluation, Objective, Result, Trial
 
+OUTSIDE: NDArray[np.float64] = np.empty(0)
+"""What trials and the log have as the genotype of a recipe that the space cannot hold."""
+
 
 @dataclass(frozen=True)
 class History:
@@ -97,6 +100,11 @@ class History:
 def started(row: TrialRow) -> Trial:
     """A trial before its first evaluation."""
     return Trial(id=row.id, genotype=row.genotype, recipe=row.recipe, origin=row.origin, status="ok")
+
+
+def in_space(trial: Trial) -> bool:
+    """Whether a trial has a genotype; references outside the space have only a recipe."""
+    return len(trial.genotype) > 0
 
 
 def advanced(trial: Trial, evaluation: Evaluation) -> Trial:

@@ -49,7 +49,7 @@ CREATE INDEX scores_by_evaluation ON scores(evaluation);
 
 @dataclass(frozen=True, slots=True)
 class TrialRow:
-    """One trial as logged: a recipe with its genotype and origin."""
+    """One trial as logged: a recipe with its genotype, which is empty outside the space, and its origin."""
 
     id: int
     recipe_id: str

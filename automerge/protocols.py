@@ -174,10 +174,20 @@ ReferenceKind = Literal["source", "uniform", "given"]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A known model as a genotype: the base or a source as it is, a uniform merge of the sources, or a given recipe."""
+    """A known model: the base or a source as it is, a uniform merge of the sources, or a given recipe.
 
-    genotype: NDArray[np.float64]
+    It is a genotype, or a recipe that the space cannot hold, which is evaluated and reported beside the space's own
+    models and never told to an optimizer; exactly one of the two is given.
+    """
+
+    genotype: NDArray[np.float64] | None
     kind: ReferenceKind
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a reference that is both or neither."""
+        if (self.genotype is None) == (self.recipe is None):
+            raise ValueError("a reference is either a genotype of the space or a recipe outside it")
 
 
 class Space(Protocol):
@@ -214,7 +224,7 @@ class Space(Protocol):
         """Names of the columns of `features`."""
 
     def references(self) -> Mapping[str, Reference]:
-        """Known models by name: `base` and every source first, then uniform merges."""
+        """Known models by name: `base` and every source first, then uniform merges, also those outside the space."""
 
     def to_configspace(self) -> Any:
         """The space as a `ConfigSpace.ConfigurationSpace` with real conditions."""

@@ -130,7 +130,10 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """All that is known of one recipe: its genotype, its origin and its results so far."""
+    """All that is known of one recipe: its genotype, its origin and its results so far.
+
+    The genotype is empty if the space cannot hold the recipe.
+    """
 
     id: int
     genotype: NDArray[np.float64]

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from automerge.evaluate import Orders
 from automerge.fidelity import Ladder
-from automerge.history import advanced, front, reference_point, started
+from automerge.history import OUTSIDE, advanced, front, in_space, reference_point, started
 from automerge.log import EvaluationRow, RunLog, TrialRow
 from automerge.pareto import best_first, hypervolume
 from automerge.protocols import Optimizer, Reference, Runner, Space, Task
+from automerge.recipe import Recipe
 from automerge.records import REFERENCE, Evaluation, Objective, Phase, Proposal, Query, Slice, Split, Trial
 from automerge.subsets import shuffled, stratified
 
@@ -73,7 +74,8 @@ class _Flight:
 class Search:
     """One run over one log. Holds the trials and counts so far; `run` is an iterator and is used once.
 
-    `given` are canonical genotypes by name that are evaluated and told like the space's references, after them.
+    `given` are canonical genotypes by name that are evaluated and told like the space's references, after them. A
+    reference outside the space is a trial like any other, which the optimizer is not told.
     """
 
     def __init__(
@@ -137,7 +139,8 @@ class Search:
         n_sources = sum(reference.kind == "source" for reference in references.values())
         for number, (name, reference) in enumerate(references.items()):
             origin = {"operator": REFERENCE, "name": name, "kind": reference.kind}
-            self._launch(self._new_trial(reference.genotype, origin), "reference", self._ladder.rungs[-1])
+            genotype = OUTSIDE if reference.genotype is None else reference.genotype
+            self._launch(self._new_trial(genotype, origin, reference.recipe), "reference", self._ladder.rungs[-1])
             trial, evaluation, resumed = self._land()
             if reference.kind == "source":
                 if evaluation.status != "ok":
@@ -224,9 +227,12 @@ class Search:
             landed, _, resumed = self._land()
             yield self._progress("test", (number + 1) / len(chosen), landed, resumed=resumed)
 
-    def _new_trial(self, genotype: NDArray[np.float64], origin: Mapping[str, Any]) -> Trial:
+    def _new_trial(
+        self, genotype: NDArray[np.float64], origin: Mapping[str, Any], recipe: Recipe | None = None
+    ) -> Trial:
         number = len(self._trials)
-        recipe = self._space.decode(genotype)
+        if recipe is None:
+            recipe = self._space.decode(genotype)
         logged = self._logged.get(number)
         if logged is not None and logged.recipe_id != recipe.id:
             raise ValueError(
@@ -258,7 +264,8 @@ class Search:
         trial = self._trials[flight.trial.id]
         if flight.phase != "test":
             trial = self._trials[trial.id] = advanced(trial, evaluation)
-            self._optimizer.tell(trial)
+            if in_space(trial):
+                self._optimizer.tell(trial)
         return trial, evaluation, resumed
 
     def _from_log(self, row: EvaluationRow) -> tuple[_Flight, Evaluation, float]:

@@ -20,6 +20,7 @@ from automerge.alignment import Alignment
 from automerge.family import Family
 from automerge.protocols import Space
 from automerge.recipe import BASE, Recipe
+from automerge.scaling import writers
 
 YAML = (".yaml", ".yml")
 JSON = ".json"
@@ -78,7 +79,9 @@ def _translated(text: str, spelled: Mapping[str, str], family: Family, alignment
             faults.append(f"model {model} could be {' or '.join(names)}; write the source's name in its place")
     if faults:
         raise ValueError("\n  - ".join(["its models are not all known:", *faults]))
-    return mergekit.from_yaml(text, {model: names[0] for model, names in matches.items()}, alignment)
+    inner = {place.local for place in alignment.places.values() if place.layer is not None}
+    ends = writers(inner, family.model_type)
+    return mergekit.from_yaml(text, {model: names[0] for model, names in matches.items()}, alignment, ends)
 
 
 def _matches(model: str, spelled: Mapping[str, str], folders: Mapping[str, Path]) -> list[str]:

@@ -1,7 +1,9 @@
 """Variation operators on genotypes that know the structure of a model: depth, components and roles.
 
 Merges respond to whole blocks of layers rather than to single genes, so crossover exchanges intervals of depth and
-mutation moves the same role by the same amount over an interval. All take the number generator of the caller.
+mutation moves the same role by the same amount over an interval. All take the number generator of the caller. Genes of
+stacks, blocks and their scales, are exchanged here but not moved: redrawn in many places at once they leave no model
+that can speak, so `depth_variation` edits them.
 """
 
 from __future__ import annotations
@@ -17,13 +19,23 @@ from automerge.protocols import Gene
 WIDTHS = (1, 2, 4, 8)
 """Lengths of the depth intervals that block mutation moves; the whole model is one more."""
 
+BLOCK = "block:"
+"""How the roles of genes begin that choose a block of a stack; the number of the slot follows."""
+
+SCALE = "scale"
+"""The role of genes that scale a position of a stack."""
+
 SIGMAS = (0.05, 0.15, 0.4)
 """Sizes of a shift, as shares of a gene's range."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The genes as arrays of shape (n_genes,): depth, component and role as codes, bounds, number of choices."""
+    """The genes as arrays of shape (n_genes,): depth, component and role as codes, bounds, number of choices.
+
+    `blocks` are the genes that choose the blocks of a stack, shape (n_positions, n_slots) in order of depth, `scales`
+    those that scale its positions, shape (n_positions,); both are empty where a space has none.
+    """
 
     depth: NDArray[np.int64]
     component: NDArray[np.int64]
@@ -31,6 +43,8 @@ class Layout:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     n_choices: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    scales: NDArray[np.int64]
 
     @staticmethod
     def of(genes: Sequence[Gene]) -> Layout:
@@ -46,12 +60,21 @@ class Layout:
             lower=np.array([gene.lower for gene in genes]),
             upper=np.array([gene.upper for gene in genes]),
             n_choices=np.array([gene.n_choices for gene in genes], dtype=np.int64),
+            blocks=_blocks(genes),
+            scales=_scales(genes),
         )
 
     @property
     def n_depths(self) -> int:
         """Number of layer groups."""
         return int(self.depth.max()) + 1
+
+    @property
+    def movable(self) -> NDArray[np.bool_]:
+        """Whether a gene is none of a stack's, shape (n_genes,)."""
+        found = np.ones(len(self.depth), dtype=bool)
+        found[np.concatenate([self.blocks.ravel(), self.scales])] = False
+        return found
 
 
 def depth_crossover(
@@ -85,6 +108,7 @@ def block_mutation(
     inside = (layout.depth >= start) & (layout.depth < start + width)
     if width >= layout.n_depths:
         inside |= layout.depth < 0
+    inside &= layout.movable
     if rng.random() < 0.5:
         inside &= layout.component == rng.choice(np.unique(layout.component))
     if not inside.any():
@@ -97,9 +121,10 @@ def slot_mutation(x: NDArray[np.float64], layout: Layout, rng: np.random.Generat
     """A mutant of shape (n_genes,): one or two genes moved on their own in a few random slots."""
     expected = float(rng.choice(WIDTHS))
     slots = _slot_codes(layout)
-    chosen = _random_slots(layout, rng, share=min(1.0, expected / (int(slots.max()) + 1)))
+    chosen = _random_slots(layout, rng, share=min(1.0, expected / (int(slots.max()) + 1))) & layout.movable
     if not chosen.any():
-        chosen = slots == rng.integers(int(slots.max()) + 1)
+        known = np.unique(slots[layout.movable])
+        chosen = (slots == known[rng.integers(len(known))]) & layout.movable
     moved = chosen & (rng.random(len(x)) < 1.5 / max(1, len(np.unique(layout.role))))
     if not moved.any():
         moved[rng.choice(np.flatnonzero(chosen))] = True
@@ -119,6 +144,21 @@ def _move(
     code = np.floor(rng.random(n) * layout.n_choices[moved])
     child[moved] = np.where(layout.n_choices[moved] > 0, code, real)
     return np.clip(child, layout.lower, layout.upper)
+
+
+def _blocks(genes: Sequence[Gene]) -> NDArray[np.int64]:
+    found: dict[int, list[int]] = {}
+    for k, gene in enumerate(genes):
+        if gene.role.startswith(BLOCK):
+            found.setdefault(gene.depth, []).append(k)
+    rows = [sorted(found[depth], key=lambda k: int(genes[k].role.removeprefix(BLOCK))) for depth in sorted(found)]
+    return np.array(rows, dtype=np.int64)
+
+
+def _scales(genes: Sequence[Gene]) -> NDArray[np.int64]:
+    stacked = {gene.depth for gene in genes if gene.role.startswith(BLOCK)}
+    found = [k for k, gene in enumerate(genes) if gene.role == SCALE and gene.depth in stacked]
+    return np.array(sorted(found, key=lambda k: genes[k].depth), dtype=np.int64)
 
 
 def _slot_codes(layout: Layout) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from automerge.log import RunLog, TrialRow
 from automerge.recipe import Fusion, Input, Recipe, uniform
 from automerge.records import REFERENCE, Evaluation, Phase, Scores, Slice, Split, Status
 from automerge.report import find, write_report
-from automerge.report.anatomy import anatomy, palette
+from automerge.report.figures import models
+from automerge.report.findings import Findings
+from automerge.report.marks import cost
 from automerge.report.page import export_command
 from automerge.report.vectors import heat_map
 from automerge.task_vectors import TaskVectors
+from tests.report.recipes import fused, pruned_fusions, scaled_stack
 
 N_SEARCH, N_TEST, N_LAYERS = 60, 80, 4
 REFERENCES: Mapping[str, tuple[str, tuple[float, ...]]] = {
@@ -46,7 +49,7 @@ class Run:
     scores: dict[Split, dict[tuple[int, str], NDArray[np.float64]]] = field(
         default_factory=lambda: {"search": {}, "test": {}}
     )
-    names: dict[int, str] = field(default_factory=dict)
+    recipes: Mapping[int, Recipe] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +107,7 @@ class Run:
             costs={"layers": float(layers), "tokens": 1000.0},
             reason="" if status == "ok" else "outputs are not finite in <layer 3>",
         )
-        row = TrialRow(number, "", np.zeros(1), recipe(weight), origin)
+        row = TrialRow(number, "", np.zeros(0), self.recipes.get(number, recipe(weight)), origin)
         self.log.write_evaluation(row, phase=phase, slices=slices, evaluation=evaluation, wall=2.0)
 
     def finish(self, recommended: Sequence[int]) -> None:
@@ -337,6 +340,68 @@ def test_costs_keep_their_sign_and_every_pair_is_drawn(tmp_path: Path) -> None:
     assert "lower is better" in text
 
 
+def with_layers(folder: Path, *, tasks: Sequence[str], layers: Sequence[int] = (12, 9, 7)) -> Findings:
+    """The findings of a run whose models 5, 6, ... have so many layers, besides references of 12."""
+    run = Run(folder, tasks=tasks, costs=("layers",))
+    run.references()
+    for number, n_layers in enumerate(layers, start=5):
+        run.candidate(number, (0.9 - number / 50, 0.5 + number / 50), layers=n_layers)
+    run.finish(range(5, 5 + len(layers)))
+    for number, (_, chances) in enumerate(REFERENCES.values()):
+        run.test(number, chances)
+    for number in range(5, 5 + len(layers)):
+        run.test(number, (0.9 - number / 50, 0.5 + number / 50))
+    run.log.close()
+    return find(folder)
+
+
+def test_scores_stand_over_costs_with_fewer_to_the_right(tmp_path: Path) -> None:
+    findings = with_layers(tmp_path, tasks=("calc",))
+    (figure,) = models(findings)
+    across, up = figure.layout.xaxis, figure.layout.yaxis
+    assert (across.title.text, up.title.text) == ("layers (lower is better)", "calc, test items (%)")
+    assert (across.autorange, up.autorange) == ("reversed", None)
+    recommended = next(trace for trace in figure.data if trace.name == "recommended" and trace.visible)
+    assert list(recommended.x) == [12, 9, 7]
+    assert recommended.error_x.array is None
+    assert len(recommended.error_y.array) == 3
+    front = next(trace for trace in figure.data if trace.name == "recommended front")
+    assert list(front.x) == sorted(front.x, reverse=True)
+    assert list(front.y) == sorted(front.y, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("layers", "step"), [((12, 9, 7), 1), ((12, 12, 12), 1), ((12, 25, 9), 2), ((12, 70, 10), 5), ((12, 112, 40), 10)]
+)
+def test_ticks_of_layers_are_whole_and_a_dozen_at_most(tmp_path: Path, layers: Sequence[int], step: int) -> None:
+    findings = with_layers(tmp_path, tasks=("calc",), layers=layers)
+    (figure,) = models(findings)
+    assert figure.layout.xaxis.dtick == step
+    assert (max(*layers, 12) - min(*layers, 12)) / step <= 12
+
+
+def test_two_scores_and_a_cost_make_three_figures_and_the_cost_is_never_left_out(tmp_path: Path) -> None:
+    findings = with_layers(tmp_path, tasks=("calc", "sort"))
+    figures = models(findings)
+    titles = [(figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) for figure in figures]
+    layers, calc, sort = "layers (lower is better)", "calc, test items (%)", "sort, test items (%)"
+    assert titles == [(calc, sort), (layers, calc), (layers, sort)]
+    labels = [
+        list(next(trace for trace in figure.data if trace.name == "recommended" and trace.visible).text)
+        for figure in figures
+    ]
+    assert labels == [["1 (12)", "2 (9)", "3 (7)"], ["1", "2", "3"], ["1", "2", "3"]]
+    write_report(tmp_path)
+    assert "does not draw: layers" in re.sub(r"\s+", " ", page(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(24, "24"), (7.25, "7.25"), (494_032_768, "494M"), (1.5e9, "1.5B"), (0, "0")]
+)
+def test_costs_are_written_in_few_signs(value: float, text: str) -> None:
+    assert cost(value) == text
+
+
 def test_interrupted_run_shows_its_front_as_not_tested(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.references()
@@ -427,29 +492,6 @@ def test_command_quotes_a_folder_with_blanks(tmp_path: Path) -> None:
     findings = find(run.folder)
     command = export_command(findings, findings.recommended[0])
     assert command == f"automerge export '{run.folder}' --point 1 --to point-1"
-
-
-def test_anatomy_divides_a_part_between_its_sources() -> None:
-    fusion = Fusion("ties", (Input("code", None, 0.25), Input("math", None, 0.75)), (("density", 0.4),))
-    fused = uniform(fusion, 2)
-    colours = palette([fused])
-    row = anatomy(fused, colours).rows[1]
-    assert (row.title, len(row.cells)) == ("layer 1", 3)
-    assert row.cells[0].text == "ties: math 0.75"
-    assert row.cells[0].details == "ties: code layer 1 0.25, math layer 1 0.75, density 0.4"
-    edges = re.findall(r"([\d.]+)% ([\d.]+)%", row.cells[0].background)
-    assert edges == [("0.0", "25.0"), ("25.0", "100.0")]
-    assert all(left[1] == right[0] for left, right in pairwise(edges))
-
-
-def test_anatomy_tells_a_moved_layer() -> None:
-    """A pass-through of another depth, as depth-wise recipes hold."""
-    moved = Fusion("passthrough", (Input("math", 3),))
-    first = uniform(moved, 1)
-    layer = type(first.layers[0])(components=(("attention", moved),), scale=0.5)
-    shifted = Recipe(layers=(layer,), outer=Fusion("passthrough", (Input("base", None),)))
-    row = anatomy(shifted, palette([shifted])).rows[0]
-    assert (row.title, row.cells[0].text) == ("layer 0, scale 0.5", "math layer 3")
 
 
 def made_vectors(n_sources: int, n_layers: int) -> TaskVectors:
@@ -633,3 +675,70 @@ def test_a_run_without_given_recipes_says_nothing_of_them(usual: Reported) -> No
     assert usual.content["given"] == []
     assert "iven recipe" not in page(usual.folder)
     assert "given" not in usual.content["hypervolume"]["test"]["sets"]
+
+
+def portraits(text: str) -> dict[int, str]:
+    """The pieces of the page that show the recommended models, by number."""
+    found = re.findall(
+        r'<div class="portrait" id="portrait-(\d+)".*?>(.*?)(?=<div class="portrait"|<script>)', text, re.S
+    )
+    return {int(number): piece for number, piece in found}
+
+
+def test_the_page_shows_layers_in_their_places_as_a_map_and_stacks_as_a_picture(tmp_path: Path) -> None:
+    in_place = fused(8, ["math", "code"], ["ties", "linear"])
+    recipes = {
+        **{number: uniform(Fusion("linear", (Input("math", None, 1.0),)), 8) for number in range(5)},
+        5: in_place,
+        6: scaled_stack(),
+        7: pruned_fusions(),
+        8: Recipe(in_place.layers[:7], in_place.outer),
+        9: Recipe((*in_place.layers[:7], replace(in_place.layers[7], scale=0.5)), in_place.outer, "branch_mlp"),
+    }
+    run = Run(tmp_path, recipes=recipes)
+    run.references()
+    for number in range(5, 10):
+        run.candidate(number, (0.9, 0.9))
+    run.finish(range(5, 10))
+    run.report()
+    text = page(tmp_path)
+    found = portraits(text)
+    assert sorted(found) == [1, 2, 3, 4, 5]
+    assert [number for number, piece in found.items() if '<svg class="stack"' in piece] == [2, 3, 4, 5]
+    assert [number for number, piece in found.items() if '<table class="map' in piece] == [1]
+    assert "factor of what the mlp adds" in found[5]
+    assert "<td>ties: math 4 (0.5), code 4 (0.4), chat 4 (0.6), density 0.5</td>" in found[3]
+    assert "Embeddings, final norm and head: base." in found[3]
+    titles = re.findall(r'<option value="\d+">(.*?)</option>', text, re.S)
+    assert [title.strip() for title in titles] == [
+        "point 1 (#5), 8 layers",
+        "point 2 (#6), 9 layers",
+        "point 3 (#7), 5 layers",
+        "point 4 (#8), 7 layers",
+        "point 5 (#9), 8 layers",
+    ]
+    assert re.findall(r'<div class="portrait" id="portrait-(\d)" hidden>', text) == ["2", "3", "4", "5"]
+
+
+def test_a_map_has_a_strip_for_every_source_and_words_where_a_part_changes(tmp_path: Path) -> None:
+    made = fused(80, ["math", "a <b>"], ["ties", "linear"], granularity=4)
+    run = Run(tmp_path, recipes=dict.fromkeys(range(6), made))
+    run.references()
+    run.candidate(5, (0.9, 0.9))
+    run.finish([5])
+    run.report()
+    (piece,) = portraits(page(tmp_path)).values()
+    cells = re.findall(r'<td title="(.*?)"><div class="part"><b>(.*?)</b>(.*?)</div></td>', piece)
+    assert len(cells) == 80 * 3 + 1
+    assert all(strips.count("<i") == 2 for _, _, strips in cells)
+    # Four layers share their settings, of which the first tells the method.
+    assert [bool(method) for _, method, _ in cells[:-1]] == ([True] * 3 + [False] * 9) * 20
+    title, method, strips = cells[0]
+    fusion = dict(made.layers[0].components)["attention"]
+    assert method == fusion.method
+    assert title.startswith(f"{fusion.method}: ")
+    total = sum(read.weight for read in fusion.inputs) if fusion.method == "linear" else 1.0
+    filled = [float(width) for width in re.findall(r"0 0/(\d+)% 100%", strips)]
+    by_name = {read.source: 100 * read.weight / total for read in fusion.inputs}
+    assert filled == pytest.approx([by_name[name] for name in ("a <b>", "math") if name in by_name], abs=0.51)
+    assert "a <b>" not in re.sub("<script.*?</script>", "", piece, flags=re.S)

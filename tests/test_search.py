@@ -13,8 +13,12 @@ import pytest
 from automerge.history import History
 from automerge.log import RunLog
 from automerge.pareto import hypervolume
+from automerge.protocols import Reference
 from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
+from automerge.records import Trial
+from automerge.references import outside
 from automerge.search import Budget, Progress
+from automerge.spaces.lfs import LayerwiseFusion
 from tests.simulation import N_ITEMS, contents, main, make_search
 
 
@@ -252,6 +256,86 @@ def test_other_given_recipes_are_refused_on_an_old_log(tmp_path: Path) -> None:
 def test_a_given_recipe_cannot_take_the_name_of_a_reference(tmp_path: Path) -> None:
     with RunLog(tmp_path / "run.db") as log, pytest.raises(ValueError, match=r"names that no reference .* got linear"):
         make_search(log, given={"linear": split(0.5)})
+
+
+@pytest.fixture
+def half_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A space that holds no source and none of the plain uniform merges, of which one is better than all others."""
+    inside = LayerwiseFusion.references
+
+    def references(space: LayerwiseFusion) -> dict[str, Reference]:
+        known = outside(space.sources, space.n_layers, space.strengths)
+        return {**inside(space), **known, "best": Reference(None, "uniform", split(1.0))}
+
+    monkeypatch.setattr(LayerwiseFusion, "references", references)
+
+
+@pytest.mark.usefixtures("half_outside")
+def test_references_outside_the_space_are_tested_and_recommended_like_others(tmp_path: Path) -> None:
+    history, steps = finished(tmp_path)
+    names = {history.name(trial): trial for trial in history.references}
+    assert list(names)[:3] == ["base", "left", "right"]
+    assert history.sources == tuple(names[name] for name in ("base", "left", "right"))
+    for trial in names.values():
+        assert history.trials[trial].n_items == history.tests[trial]["a"].n == N_ITEMS
+    empty = [name for name, trial in names.items() if history.trials[trial].genotype.shape == (0,)]
+    assert empty == ["base", "left", "right", "linear", "task_arithmetic 0.5", "best"]
+    assert history.trials[names["best"]].recipe == split(1.0)
+    assert names["best"] in history.recommended
+    # They come on top of the budget, as all references do.
+    assert steps[-1].n_trials == 40
+
+
+@pytest.mark.usefixtures("half_outside")
+def test_references_outside_the_space_are_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Trial] = []
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log)
+        tell = search._optimizer.tell
+
+        def listen(trial: Trial) -> None:
+            told.append(trial)
+            tell(trial)
+
+        monkeypatch.setattr(search._optimizer, "tell", listen)
+        list(search.run())
+        history = History.of(log)
+    known = {history.name(trial.id) for trial in told if trial.origin["operator"] == "reference"}
+    assert known == {"slerp", "ties 0.5", "dare_ties 0.5"}
+    searched = {number for number, trial in history.trials.items() if trial.origin["operator"] != "reference"}
+    assert {trial.id for trial in told} > searched
+    parents = {parent for trial in history.trials.values() for parent in trial.origin.get("parents", ())}
+    assert all(len(history.trials[parent].genotype) for parent in parents)
+
+
+def test_sources_outside_the_space_give_the_same_order_of_items_and_reference_point(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "inside").mkdir()
+    inside, _ = finished(tmp_path / "inside")
+    request.getfixturevalue("half_outside")
+    history, _ = finished(tmp_path)
+    assert (inside.reference_point == history.reference_point).all()
+    orders = []
+    for folder in (tmp_path, tmp_path / "inside"):
+        with RunLog(folder / "run.db", read_only=True) as log:
+            orders.append(sorted((key, items.tolist()) for key, items in log.orders().items()))
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.usefixtures("half_outside")
+@pytest.mark.parametrize("n_steps", [2, 5, 9, 30])
+def test_a_search_with_references_outside_the_space_goes_on_where_it_stopped(tmp_path: Path, n_steps: int) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    finished(tmp_path / "whole")
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        search, _ = make_search(log)
+        steps = search.run()
+        for _ in range(n_steps):
+            next(steps)
+    finished(tmp_path / "stopped")
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
 
 
 def test_other_settings_are_refused_on_an_old_log(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A trial with k right of n items is one row with label k/n and weight n under the cross-entropy objective, which is the
 exact binomial deviance. Ten folds by trial give ten models: each row is predicted by the model that did not see it,
-which gives the quality, and the exported benchmark averages all ten.
+which gives the quality, and the exported benchmark averages all ten. References outside the space have no genotype,
+so they are no rows of the table.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from automerge.components import build
-from automerge.history import History
+from automerge.history import History, in_space
 from automerge.log import LOG, RunLog
 from automerge.protocols import Space
 
@@ -101,7 +102,10 @@ def _write(
         "features": features,
         "n_bags": N_BAGS,
         "reference_point": list(history.reference_point),
-        "n_items": {task: int(table[f"n.{task}"].max()) for task in tasks},
+        "n_items": {
+            task: max(trial.results[task].n for trial in history.trials.values() if task in trial.results)
+            for task in tasks
+        },
         "space": settings["config"]["space"],
         "layout": settings["layout"],
         "seed": settings.get("seed"),
@@ -117,14 +121,16 @@ def _write(
 
 
 def _table(history: History, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    """One row per trial: id, status, origin, k and n per task, costs, features; and the names of the features."""
+    """One row per trial of the space: id, status, origin, k and n per task, costs, features; and the latter's names."""
     layout = settings["layout"]
     space: Space = build(settings["config"]["space"], sources=layout["sources"], n_layers=layout["n_layers"])
     features = [f"feature.{name}" for name in space.feature_names]
     trials = list(history.trials.values())
-    values = space.features(np.array([trial.genotype for trial in trials]))
+    inside = [trial for trial in trials if in_space(trial)]
+    values = space.features(np.array([trial.genotype for trial in inside]).reshape(-1, len(space.genes)))
+    seen = {trial.id: row for trial, row in zip(inside, values, strict=True)}
     rows = []
-    for trial, seen in zip(trials, values, strict=True):
+    for trial in trials:
         row: dict[str, Any] = {
             "trial": trial.id,
             "recipe": trial.recipe.id,
@@ -137,9 +143,11 @@ def _table(history: History, settings: Mapping[str, Any]) -> tuple[pd.DataFrame,
                 row[f"k.{objective.name}"] = result.total if result else 0.0
                 row[f"n.{objective.name}"] = result.n if result else 0
         row.update({f"cost.{name}": value for name, value in trial.costs.items()})
-        row.update(zip(features, seen, strict=True))
+        row.update(zip(features, seen.get(trial.id, np.full(len(features), np.nan)), strict=True))
         rows.append(row)
-    return pd.DataFrame(rows), features
+    # Rows are left out at the end, so that a table without any has its columns.
+    table = pd.DataFrame(rows)
+    return table[table["trial"].isin(list(seen))].reset_index(drop=True), features
 
 
 def _cross_fit(
@@ -162,7 +170,7 @@ def _cross_fit(
 
 def _quality(share: NDArray[np.float64], n: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
     figures = {"n_trials": float(len(share)), "r2": np.nan, "kendall_tau": np.nan, "r2_ceiling": np.nan}
-    if not np.isnan(predicted).any() and share.std() > 0:
+    if len(share) >= MINIMUM and share.std() > 0:
         figures["r2"] = float(1 - np.sum((share - predicted) ** 2) / np.sum((share - share.mean()) ** 2))
         figures["kendall_tau"] = float(kendalltau(share, predicted).statistic)
         figures["r2_ceiling"] = float(1 - np.mean(share * (1 - share) / n) / share.var())

@@ -192,7 +192,8 @@ def _save_weights(resident: ResidentSources, recipe: Recipe, folder: Path) -> No
 
 def _save_translation(recipe: Recipe, resident: ResidentSources, paths: Mapping[str, str], folder: Path) -> str:
     """Writes `mergekit.yaml` if there can be one; returns what the card says about it."""
-    found = to_yaml(recipe, paths, resident.alignment, dtype=str(resident.stored_dtype).removeprefix("torch."))
+    dtype = str(resident.stored_dtype).removeprefix("torch.")
+    found = to_yaml(recipe, paths, resident.alignment, dtype=dtype, writers=resident.writers)
     if found.text is None:
         return "\nmergekit cannot express this recipe: " + "; ".join(found.faults) + ".\n"
     (folder / "mergekit.yaml").write_text(found.text)

@@ -46,7 +46,7 @@ class Form:
 DENSITY = {"density": Number("density", 1.0)}
 
 FORMS: Mapping[str, Form] = {
-    "linear": Form("each", based=False, fixed={"normalize": True}),
+    "linear": Form("each", based=False),
     "slerp": Form("t", based=False, n_inputs=(2, 2)),
     "karcher": Form("equal", based=False, fixed={"max_iter": 10, "tol": 1e-5}),
     "passthrough": Form("equal", based=False, n_inputs=(1, 1)),

@@ -5,15 +5,20 @@ All tensors of a slot must come out with the same fusion, since a recipe has one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import yaml
 
 from automerge.alignment import Alignment
+from automerge.mergekit.filters import spelled
 from automerge.mergekit.forms import FORMS, Form
+from automerge.mergekit.parameters import value_of
+from automerge.mergekit.scales import CLOSE, rounded, scaled
 from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe
+from automerge.scaling import Gains, Writer
 
 KEYS = (
     "merge_method",
@@ -32,12 +37,17 @@ FIRST = ("embed", "wte", "wpe")
 """Parts of the names of tensors before the layers, which the first slice sets; what comes after is set by the last."""
 
 
-def from_yaml(text: str, names: Mapping[str, str], alignment: Alignment) -> Recipe:
+def from_yaml(
+    text: str, names: Mapping[str, str], alignment: Alignment, writers: Mapping[str, Writer] | None = None
+) -> Recipe:
     """The recipe of a mergekit configuration, in its `models` or its `slices` form.
 
     `names` gives the source name of every model as the configuration spells it. Weights take in `lambda`, and
     `normalize` where it divides all entries alike; inputs of weight 0 are left out; `int8_mask` and dtypes make no
     difference here. `rescale: true` is read as the division by the probability, which for DARE has the same mean.
+    `scale` of passthrough, and weights of linear that are not normalized, are read as scales of layers where they hit
+    all tensors in which a branch ends and nothing else; `writers` tells these by name within a layer, as
+    `scaling.writers` does.
     Raises ValueError listing everything that a recipe cannot express.
     """
     content = _loaded(text)
@@ -45,7 +55,7 @@ def from_yaml(text: str, names: Mapping[str, str], alignment: Alignment) -> Reci
     if method not in FORMS:
         raise ValueError(f"expected a merge_method that automerge knows, {', '.join(FORMS)}; got {method!r}")
     try:
-        return _Reader(content, names, alignment).recipe()
+        return _Reader(content, names, alignment, writers or {}).recipe()
     except (KeyError, TypeError, AttributeError) as fault:
         raise ValueError(
             f"this is not a configuration as mergekit documents it: {type(fault).__name__} {fault}"
@@ -72,6 +82,13 @@ class Read(NamedTuple):
     tensor: str
 
 
+class Made(NamedTuple):
+    """What makes a tensor: a fusion, and the factor of its result."""
+
+    fusion: Fusion
+    gain: float = 1.0
+
+
 class _UnreadableError(Exception):
     """A part of the configuration that no recipe expresses; the message says which."""
 
@@ -83,6 +100,7 @@ class _Reader:
     content: dict[str, Any]
     names: Mapping[str, str]
     alignment: Alignment
+    writers: Mapping[str, Writer]
     faults: dict[str, None] = field(default_factory=dict)
 
     def recipe(self) -> Recipe:
@@ -90,15 +108,22 @@ class _Reader:
         slices = self._slices()
         self._check(slices)
         layers: list[OutputLayer] = []
+        gains: list[Gains] = []
         outer: list[Fusion] = []
         if not self.faults:
             for part in slices:
-                layers += [self._layer(part, offset, len(layers) + offset) for offset in range(_length(part))]
+                for offset in range(_length(part)):
+                    layer, gain = self._layer(part, offset, len(layers))
+                    layers.append(layer)
+                    gains.append(gain)
             outer = self._outer(slices[0], slices[-1])
-        if self.faults:
-            listed = "\n".join(f"  - {fault}" for fault in self.faults)
-            raise ValueError(f"this mergekit configuration cannot be read as a recipe:\n{listed}")
-        return Recipe(layers=tuple(layers), outer=outer[0])
+        if not self.faults:
+            try:
+                return scaled(Recipe(layers=tuple(layers), outer=outer[0]), gains)
+            except ValueError as fault:
+                self.faults[str(fault)] = None
+        listed = "\n".join(f"  - {fault}" for fault in self.faults)
+        raise ValueError(f"this mergekit configuration cannot be read as a recipe:\n{listed}")
 
     def _slices(self) -> list[dict[str, Any]]:
         """The slices; `models` are one slice of all layers, to which mergekit adds the base if it is not there."""
@@ -132,43 +157,86 @@ class _Reader:
                 self.faults[f"no source name is given for {', '.join(dict.fromkeys(strange))}"] = None
             if len({end - start for start, end in ranges}) != 1 or len(set(models)) < len(models):
                 self.faults[f"slice {number} must read equally many layers of models that are not repeated"] = None
-            if any(not 0 <= start < end <= n_layers for start, end in ranges):
+            if any(not 0 <= start <= end <= n_layers for start, end in ranges):
                 self.faults[f"slice {number} must read some of layers 0..{n_layers - 1}, got {ranges}"] = None
             if part.get("residual_weight") is not None:
                 self.faults[f"slice {number} has a residual_weight, which is not read"] = None
 
-    def _layer(self, part: dict[str, Any], offset: int, depth: int) -> OutputLayer:
+        if not any(_length(part) for part in slices):
+            self.faults["no slice reads a layer"] = None
+
+    def _layer(self, part: dict[str, Any], offset: int, depth: int) -> tuple[OutputLayer, Gains]:
         n = _length(part)
         position = offset / (n - 1) if n > 1 else 1.0
         starts = {source["model"]: source["layer_range"][0] + offset for source in part["sources"]}
         components: list[tuple[str, Fusion]] = []
+        gains: dict[str, float] = {}
         for component in COMPONENTS:
-            found: dict[Fusion, str] = {}
+            found: dict[str, Fusion] = {}
             for name in self.alignment.slots.get((next(iter(starts.values())), component), ()):
-                reads = [Read(model, start, self.alignment.name_at(name, start)) for model, start in starts.items()]
-                self._add(found, part, reads, self.alignment.name_at(name, depth), position)
+                tensors = {model: spelled(self.alignment.name_at(name, start)) for model, start in starts.items()}
+                reads = [Read(model, start, tensors[model]) for model, start in starts.items()]
+                made = self._made(part, reads, spelled(self.alignment.name_at(name, depth)), position)
+                if made is not None:
+                    found[name] = made.fusion
+                    gains[self.alignment.places[name].local] = made.gain
             components += [(component, fusion) for fusion in self._one(found, f"{component} of output layer {depth}")]
-        return OutputLayer(tuple(components))
+        return OutputLayer(tuple(components)), self._gains(gains, depth)
+
+    def _gains(self, found: Mapping[str, float], depth: int) -> Gains:
+        """The gains of a layer's branches, from those of its tensors by their names within the layer."""
+        branches: dict[str, dict[str, float]] = {}
+        for local, gain in found.items():
+            writer = self.writers.get(local)
+            if writer is not None:
+                branches.setdefault(writer.branch, {})[local] = gain
+            if gain != 1 and (writer is None or writer.offset):
+                why = f"multiplies by {writer.offset:g} + weight" if writer else "is not known to end a branch"
+                self.faults[f"{local} is scaled by {gain:g}, but {why}"] = None
+        for branch, gains in branches.items():
+            (first, one), *others = gains.items()
+            for local, gain in others:
+                if not math.isclose(gain, one, rel_tol=CLOSE):
+                    self.faults[
+                        f"output layer {depth} scales {first} by {one:g} and {local} by {gain:g}, but both end the "
+                        f"{branch}"
+                    ] = None
+        return Gains(**{branch: next(iter(gains.values())) for branch, gains in branches.items()})
 
     def _outer(self, first: dict[str, Any], last: dict[str, Any]) -> list[Fusion]:
-        found: dict[Fusion, str] = {}
+        found: dict[str, Fusion] = {}
         for name in [*self.alignment.slots.get((None, OUTER), ()), *self.alignment.copies]:
             part = first if any(sign in name for sign in FIRST) else last
             reads = [Read(source["model"], None, name) for source in part["sources"]]
-            self._add(found, part, reads, name, 0.0)
-        return self._one(found, "the part outside the layers")
+            made = self._made(part, reads, name, 0.0)
+            if made is not None:
+                found[name] = made.fusion
+                if made.gain != 1:
+                    self.faults[f"{name}, which is outside the layers, is scaled by {made.gain:g}"] = None
+        ends = [part["sources"][0]["model"] for part in (first, last)]
+        remedy = (
+            f"; to take all of it from {ends[0]}, end with the slice {{sources: [{{model: {ends[0]}, "
+            "layer_range: [0, 0]}]}"
+        )
+        return self._one(found, "the part outside the layers", remedy if ends[0] != ends[1] else "")
 
-    def _add(self, found: dict[Fusion, str], part: dict[str, Any], reads: list[Read], name: str, where: float) -> None:
+    def _made(self, part: dict[str, Any], reads: list[Read], name: str, where: float) -> Made | None:
         try:
-            found.setdefault(_Tensor(self.content, self.names, part, reads, name, where).fusion(), name)
+            return _Tensor(self.content, self.names, part, reads, name, where).made()
         except _UnreadableError as fault:
             self.faults[str(fault)] = None
+            return None
 
-    def _one(self, found: dict[Fusion, str], place: str) -> list[Fusion]:
-        if len(found) > 1:
-            some = " and ".join(list(found.values())[:2])
-            self.faults[f"{place} has one setting in a recipe, but those of {some} differ"] = None
-        return list(found)[:1]
+    def _one(self, found: Mapping[str, Fusion], place: str, remedy: str = "") -> list[Fusion]:
+        """The one fusion of these tensors; none if there are none, with a fault if there are several."""
+        names = list(found)
+        for name in names[1:]:
+            if not _alike(found[names[0]], found[name]):
+                self.faults[
+                    f"{place} has one setting in a recipe, but those of {names[0]} and {name} differ{remedy}"
+                ] = None
+                break
+        return list(found.values())[:1]
 
 
 @dataclass(frozen=True)
@@ -192,8 +260,8 @@ class _Tensor:
         """How mergekit writes that method."""
         return FORMS[self.method]
 
-    def fusion(self) -> Fusion:
-        """The fusion that makes this tensor. Raises _UnreadableError if there is none."""
+    def made(self) -> Made:
+        """What makes this tensor. Raises _UnreadableError if no fusion does."""
         for option, value in self.form.fixed.items():
             if (got := self._shared(option, value)) != value:
                 raise _UnreadableError(f"{self.method} is read with {option}: {value} only, got {got}")
@@ -204,10 +272,15 @@ class _Tensor:
         if base and base.layer != reads[0].layer:
             raise _UnreadableError(f"the base is read at layer {base.layer}, the first model at {reads[0].layer}")
         if self.form.weights == "t":
-            return self._mixed()
+            return Made(self._mixed())
+        if self.method == "passthrough":
+            scale = self._of(reads[0], "scale", None)
+            return Made(self._alike(reads), 1.0 if scale is None else _number(scale, f"scale of {self.name}"))
         if self.form.weights == "equal":
-            return self._alike(reads)
-        return self._weighted(reads, base)
+            return Made(self._alike(reads))
+        if self.method == "linear" and not _flag(self._shared("normalize", True), "normalize"):
+            return self._summed(reads)
+        return Made(self._weighted(reads, self._weights(reads), base))
 
     def _mixed(self) -> Fusion:
         base = _base(self.content, self.part)
@@ -222,16 +295,25 @@ class _Tensor:
         return Fusion(self.method, (self._input(first, 1 - t), self._input(second, t)))
 
     def _alike(self, reads: list[Read]) -> Fusion:
-        if self.method == "passthrough" and (scale := self._of(reads[0], "scale", None)) not in (None, 1):
-            raise _UnreadableError(f"passthrough is read without scale, got {scale}")
         numbers = {
             name: _number(self._shared(number.name, number.default), number.name)
             for name, number in self.form.numbers.items()
         }
         return Fusion(self.method, tuple(map(self._input, reads)), tuple(numbers.items()))
 
-    def _weighted(self, reads: list[Read], base: Read | None) -> Fusion:
-        weights = [_number(self._of(read, "weight", None), f"weight of {read.model}") for read in reads]
+    def _weights(self, reads: list[Read]) -> list[float]:
+        return [_number(self._of(read, "weight", None), f"weight of {read.model}") for read in reads]
+
+    def _summed(self, reads: list[Read]) -> Made:
+        """A weighted mean times the sum of its weights."""
+        weights = self._weights(reads)
+        total = sum(weights)
+        if total == 0:
+            raise _UnreadableError(f"the weights at {self.name} sum to 0; set normalize: true, or leave the layer out")
+        shares = [rounded(weight / total) for weight in weights]
+        return Made(self._weighted(reads, shares, None), 1.0 if math.isclose(total, 1, rel_tol=CLOSE) else total)
+
+    def _weighted(self, reads: list[Read], weights: list[float], base: Read | None) -> Fusion:
         options: dict[str, float] = {}
         if self.form.normalize is not None:
             weights = self._folded(weights, options)
@@ -283,12 +365,22 @@ class _Tensor:
 
     def _shared(self, key: str, default: Any) -> Any:
         scopes = (self.part.get("parameters"), self.content.get("parameters"))
-        return _found(scopes, key, self.name, self.position, default)
+        return value_of(scopes, key, self.name, self.position, default)
 
     def _of(self, read: Read, key: str, default: Any) -> Any:
         own = next(source.get("parameters") for source in self.part["sources"] if source["model"] == read.model)
         scopes = (own, self.part.get("parameters"), self.content.get("parameters"))
-        return _found(scopes, key, read.tensor, self.position, default)
+        return value_of(scopes, key, read.tensor, self.position, default)
+
+
+def _alike(one: Fusion, other: Fusion) -> bool:
+    """Whether two fusions are equal but for the rounding of weights."""
+    weights = [[read.weight for read in fusion.inputs] for fusion in (one, other)]
+    return len(weights[0]) == len(weights[1]) and (
+        other == replace(one, inputs=other.inputs)
+        and all(a == replace(b, weight=a.weight) for a, b in zip(one.inputs, other.inputs, strict=True))
+        and all(math.isclose(a, b, rel_tol=CLOSE) for a, b in zip(*weights, strict=True))
+    )
 
 
 def _loaded(text: str) -> dict[str, Any]:
@@ -313,48 +405,6 @@ def _base(content: Mapping[str, Any], part: Mapping[str, Any]) -> str | None:
 def _length(part: Mapping[str, Any]) -> int:
     start, end = part["sources"][0]["layer_range"]
     return int(end - start)
-
-
-def _found(scopes: Sequence[Mapping[str, Any] | None], key: str, tensor: str, position: float, default: Any) -> Any:
-    """The value of the first scope that sets this parameter for this tensor."""
-    for scope in scopes:
-        value = _evaluated(scope[key], tensor, position) if scope and key in scope else None
-        if value is not None:
-            return value
-    return default
-
-
-def _evaluated(setting: Any, tensor: str, position: float) -> Any:
-    """The value of a setting for a tensor at this position in its slice, 0 at the first layer and 1 at the last.
-
-    A list of numbers is interpolated, of flags picked from; of a list of filtered values the first holds whose filter
-    is part of the tensor's name. None if none holds.
-    """
-    entries = [setting] if isinstance(setting, dict) else setting
-    if not isinstance(entries, list):
-        return _plain(entries)
-    if not entries:
-        return None
-    if any(isinstance(entry, dict) for entry in entries):
-        for entry in entries:
-            if entry.get("filter") in (None, "*") or entry["filter"] in tensor:
-                return _evaluated(entry["value"], tensor, position)
-        return None
-    values = [_plain(entry) for entry in entries]
-    place = position * (len(values) - 1)
-    below = int(place)
-    if any(isinstance(value, bool) for value in values):
-        return values[below]
-    share = place - below
-    return (1 - share) * values[below] + share * values[min(len(values) - 1, below + 1)]
-
-
-def _plain(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 as a string; mergekit takes it for a number all the same.
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def _number(value: Any, what: str) -> float:

@@ -1,20 +1,24 @@
 """A recipe to a mergekit configuration in the `slices` form.
 
 Consecutive layers with equal settings become one slice; what lies outside the layers goes with the first and the last
-slice, set apart by filters. `base_model` is always the recipe's base, whose config and tokenizer mergekit copies.
+slice, set apart by filters. A stack whose first or last layer is of another source begins or ends with a slice of no
+layers, which gives that part. Scales of layers are gains of the tensors in which branches end, by filters again.
+`base_model` is always the recipe's base, whose config and tokenizer mergekit copies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import yaml
 
 from automerge.alignment import Alignment
+from automerge.mergekit.filters import ends_of, filters_of
 from automerge.mergekit.forms import FORMS
 from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, Recipe
+from automerge.scaling import Branch, Gains, Writer, gains
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,17 @@ class Translation:
 
 
 class Setting(NamedTuple):
-    """What one slot sets, in mergekit's terms."""
+    """What some tensors set, in mergekit's terms; under passthrough the weight of the one source is its scale."""
 
     weights: Mapping[str, float]
     parameters: Mapping[str, float | bool]
 
 
 class Row(NamedTuple):
-    """One output layer: the layer that is read of every source, and the settings by component."""
+    """One output layer: the layer that is read of every source, and the settings by place.
+
+    Places are the ends of scaled branches, which mergekit must match first, and components.
+    """
 
     layers: Mapping[str, int]
     settings: Mapping[str, Setting]
@@ -47,40 +54,58 @@ class _UnwritableError(Exception):
     """A part of the recipe that mergekit cannot express; the message says which."""
 
 
-def to_yaml(recipe: Recipe, paths: Mapping[str, str], alignment: Alignment, *, dtype: str) -> Translation:
+def to_yaml(
+    recipe: Recipe,
+    paths: Mapping[str, str],
+    alignment: Alignment,
+    *,
+    dtype: str,
+    writers: Mapping[str, Writer] | None = None,
+) -> Translation:
     """The mergekit configuration of a recipe, if there is one.
 
     `paths` gives folder or hub id of every source, in the order in which mergekit shall add them up; `dtype` is the
-    stored dtype of the base, such as `bfloat16`, to which both round.
+    stored dtype of the base, such as `bfloat16`, to which both round. `writers` tells by name within a layer which
+    tensors take the gains of scaled layers, as `scaling.writers` does.
     """
     used = {fusion.method for _, fusion in recipe.fusions()}
     methods = sorted(used - {"passthrough"})
     faults = [f"no path is given for {name!r}" for name in recipe.sources if name not in paths]
     if BASE not in paths:
         faults.append(f"no path is given for {BASE!r}, whose config and tokenizer the merged model takes")
-    scaled = [str(depth) for depth, layer in enumerate(recipe.layers) if layer.scale != 1.0]
-    if scaled:
-        faults.append(f"mergekit cannot scale the residual stream, as layers {', '.join(scaled)} do")
     if len(methods) > 1:
         faults.append(f"mergekit has one merge_method for all tensors; the recipe has {', '.join(methods)}")
     faults += [f"mergekit has no method {method!r}" for method in methods if method not in FORMS]
     if not recipe.layers:
         faults.append("a configuration needs a slice, the recipe has no layers")
+    faults += _scale_faults(recipe, methods, writers or {})
     if faults:
         return Translation(None, tuple(faults))
     if methods:
-        return _Writer(recipe, paths, alignment, methods[0]).translation(dtype)
-    passed = _Writer(recipe, paths, alignment, "passthrough").translation(dtype)
-    return passed if passed.text else _Writer(recipe, paths, alignment, "linear").translation(dtype)
+        return _Translator(recipe, paths, alignment, methods[0], writers or {}).translation(dtype)
+    passed = _Translator(recipe, paths, alignment, "passthrough", writers or {}).translation(dtype)
+    if passed.text:
+        return passed
+    return _Translator(recipe, paths, alignment, "linear", writers or {}).translation(dtype)
 
 
-class _Writer:
+class _Translator:
     """Writes one recipe with one `merge_method`. Holds the faults and notes found so far."""
 
-    def __init__(self, recipe: Recipe, paths: Mapping[str, str], alignment: Alignment, method: str) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        paths: Mapping[str, str],
+        alignment: Alignment,
+        method: str,
+        writers: Mapping[str, Writer],
+    ) -> None:
         self.recipe, self.paths, self.alignment, self.method = recipe, paths, alignment, method
         self.form = FORMS[method]
-        self.filters = _filters(alignment)
+        self.gains = gains(recipe)
+        self.scaled = any(gain != Gains() for gain in self.gains)
+        self.ends = ends_of(alignment, writers)
+        self.filters = filters_of(alignment, self.ends)
         self.faults: dict[str, None] = {}
         self.notes: dict[str, None] = {}
 
@@ -91,8 +116,10 @@ class _Writer:
         slices = []
         if outer is not None and not self.faults:
             runs = list(_runs(self._completed(rows)))
-            ends = (0, len(runs) - 1)
+            ends = () if self.method == "passthrough" else (0, len(runs) - 1)
             slices = [self._slice(row, n, outer if k in ends else None) for k, (row, n) in enumerate(runs)]
+            if self.method == "passthrough":
+                slices = self._between(slices, self.paths[next(iter(outer.weights))])
         if self.faults:
             return Translation(None, tuple(self.faults))
         content = {
@@ -119,7 +146,17 @@ class _Writer:
         except _UnwritableError as fault:
             self.faults[f"output layer {depth}: {fault}"] = None
             return None
-        return Row(layers, settings)
+        return Row(layers, {**self._scaled(settings, self.gains[depth]), **settings})
+
+    def _scaled(self, settings: Mapping[str, Setting], gain: Gains) -> dict[str, Setting]:
+        """The settings of the ends of scaled branches: those of their components, with the gain in the weights."""
+        found = {}
+        for place, end in self.ends.items():
+            factor = getattr(gain, end.branch)
+            if factor != 1 and end.component in settings:
+                weights, parameters = settings[end.component]
+                found[place] = Setting({name: weight * factor for name, weight in weights.items()}, parameters)
+        return found
 
     def _outer(self) -> Setting | None:
         try:
@@ -158,7 +195,20 @@ class _Writer:
             raise _UnwritableError(f"{self.method} has no weights in mergekit, here it has {list(weights.values())}")
         if self.form.weights == "t" and (min(weights.values()) < 0 or not any(weights.values())):
             raise _UnwritableError(f"{self.method} needs weights >= 0, not both 0, got {list(weights.values())}")
-        return Setting(weights, self._parameters(fusion))
+        return Setting(self._shares(weights), self._parameters(fusion))
+
+    def _shares(self, weights: Mapping[str, float]) -> Mapping[str, float]:
+        """The weights as mergekit shall multiply by them, where it does not normalize: under passthrough, which has no
+        weights, and under a linear that takes in gains.
+        """
+        if self.method == "passthrough":
+            return dict.fromkeys(weights, 1.0)
+        if self.method != "linear" or not self.scaled:
+            return weights
+        total = sum(weights.values())
+        if total == 0:
+            raise _UnwritableError("weights of linear that sum to 0 cannot be normalized")
+        return {name: weight / total for name, weight in weights.items()}
 
     def _passed_through(self, source: str) -> Setting:
         if self.form.weights not in ("each", "t"):
@@ -187,6 +237,8 @@ class _Writer:
 
     def _options(self, given: dict[str, float]) -> dict[str, bool]:
         """mergekit's options, taken out of `given`."""
+        if self.method == "linear" and self.scaled:
+            return {"normalize": False}
         options = {}
         if self.form.normalize is not None:
             options["normalize"] = self.form.elects and given.pop("normalize", 0.0) != 0
@@ -235,6 +287,10 @@ class _Writer:
             if self.form.weights in ("each", "pair") and not (self.form.based and name == BASE):
                 weights = {place: setting.weights.get(name, 0.0) for place, setting in settings.items()}
                 source["parameters"] = {"weight": self._filtered(weights)}
+            elif self.method == "passthrough":
+                scale = self._filtered({place: setting.weights[name] for place, setting in settings.items()})
+                if scale != 1:
+                    source["parameters"] = {"scale": scale}
             sources.append(source)
         written: dict[str, Any] = {"sources": sources}
         parameters = {
@@ -247,6 +303,15 @@ class _Writer:
             shares = {place: _share(setting.weights, second) for place, setting in settings.items()}
             parameters["t"] = self._filtered(shares)
         return {**written, "parameters": parameters} if parameters else written
+
+    def _between(self, slices: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
+        """The slices of a stack, between slices of no layers where the model outside the layers is another one's."""
+
+        def ending(known: dict[str, Any]) -> list[dict[str, Any]]:
+            there = known["sources"][0]["model"] == model
+            return [] if there else [{"sources": [{"model": model, "layer_range": [0, 0]}]}]
+
+        return [*ending(slices[0]), *slices, *ending(slices[-1])]
 
     def _filtered(self, values: Mapping[str, float | bool]) -> Any:
         """One value, or values by tensor name; the last place needs no filter."""
@@ -265,28 +330,43 @@ class _Writer:
             self.notes["with rescale, mergekit restores the L1 norm; automerge divides by the probability to keep"] = (
                 None
             )
+        if self.scaled and self.method != "passthrough":
+            self.notes["mergekit multiplies weights and scales before it rounds; the last place may differ"] = None
+        if len(self.recipe.layers) != self.alignment.n_layers:
+            self.notes[
+                "mergekit sets the number of layers in config.json, but keeps a list of all layers' kinds there "
+                "(layer_types of Qwen and Gemma), which transformers 5 refuses"
+            ] = None
         marked = [path for path in self.paths.values() if "+" in path or "@" in path]
         if marked:
             self.notes[f"mergekit reads what follows @ as revision and + as adapter in {', '.join(marked)}"] = None
 
 
-def _filters(alignment: Alignment) -> dict[str, list[str]]:
-    """By component the parts that only its tensors' names have; an empty list if there are none."""
-    names: dict[str, list[str]] = {OUTER: list(alignment.copies)}
-    local: dict[str, dict[str, None]] = {OUTER: dict.fromkeys(alignment.copies)}
-    for name, place in alignment.places.items():
-        names.setdefault(place.component, []).append(name)
-        local.setdefault(place.component, {})[place.local] = None
-    found: dict[str, list[str]] = {}
-    for component, members in local.items():
-        parts = [member.split(".") for member in members]
-        common = [part for part in parts[0] if component != OUTER and all(part in other for other in parts)]
-        foreign = [name for other, listed in names.items() if other != component for name in listed]
-        candidates = [*([part] for part in common), list(members)]
-        found[component] = next(
-            (parts for parts in candidates if not any(part in name for part in parts for name in foreign)), []
-        )
-    return found
+def _scale_faults(recipe: Recipe, methods: Sequence[str], writers: Mapping[str, Writer]) -> list[str]:
+    """Why mergekit cannot scale what the recipe scales; empty if it scales nothing."""
+    try:
+        found = gains(recipe)
+    except ValueError as fault:
+        return [str(fault)]
+    branches = [branch for branch in get_args(Branch) if any(getattr(gain, branch) != 1 for gain in found)]
+    if not branches:
+        return []
+    faults = [
+        f"mergekit cannot scale tensors under {method}, only under passthrough and linear"
+        for method in methods
+        if method != "linear"
+    ]
+    for branch in branches:
+        ends = {name: writer for name, writer in writers.items() if writer.branch == branch}
+        if not ends:
+            faults.append(f"the recipe scales the {branch}, but no tensor is known in which the {branch} ends")
+        shifted = [name for name, writer in ends.items() if writer.offset]
+        if shifted:
+            faults.append(
+                f"mergekit scales what is stored, but {', '.join(shifted)} multiplies by "
+                f"{ends[shifted[0]].offset:g} + weight"
+            )
+    return faults
 
 
 def _runs(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:

@@ -20,6 +20,7 @@ from pymoo.core.problem import Problem
 from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
+from automerge.depth_variation import depth_mutation
 from automerge.fidelity import Ladder
 from automerge.protocols import Space
 from automerge.records import REFERENCE, Objective, Proposal, Trial
@@ -30,6 +31,9 @@ IMMIGRANTS = 0.1
 
 TIED = 50
 """Proposals over which mutation goes from moving the whole model to moving blocks of depth."""
+
+STACKED = 0.7
+"""Share of mutations that edit stacks, in spaces of stacks; the others move what the layers and the outside hold."""
 
 N_TRIES = 20
 """Attempts at a child that was not proposed before; then a sample is drawn."""
@@ -111,7 +115,10 @@ class Evolution:
         if not operators or rng.random() < 0.7:
             # First the whole model is moved alike, which searches a few dimensions nested in the many; then blocks.
             tied = 0.2 + 0.6 * math.exp(-self._n_new / TIED)
-            if rng.random() < max(tied, 0.6):
+            if self._layout.blocks.size and rng.random() < STACKED:
+                child = depth_mutation(child, self._layout, rng)
+                operators.append("depth_mutation")
+            elif rng.random() < max(tied, 0.6):
                 child = block_mutation(child, self._layout, rng, tied=tied)
                 operators.append("block_mutation")
             else:

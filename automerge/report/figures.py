@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from itertools import combinations
 from typing import Any
 
 import plotly.graph_objects as go
 
-from automerge.records import Objective, Split
+from automerge.records import Split
 from automerge.report.findings import Findings
-from automerge.report.marks import MARKS, axis_title, drawn, fronts, label, levels, marks, places
+from automerge.report.marks import (
+    MARKS,
+    axis_title,
+    cost_step,
+    drawn,
+    fronts,
+    label,
+    levels,
+    marks,
+    pairs,
+    places,
+)
 from automerge.report.points import Group, Point
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -19,8 +29,8 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 def models(findings: Findings) -> list[go.Figure]:
     """A front for every pair of objectives; a ranking if there is one objective only."""
-    n = len(findings.history.objectives)
-    return [front(findings, pair) for pair in combinations(range(n), 2)] if n > 1 else [ranking(findings)]
+    objectives = findings.history.objectives
+    return [front(findings, pair) for pair in pairs(objectives)] if len(objectives) > 1 else [ranking(findings)]
 
 
 def front(findings: Findings, columns: tuple[int, int]) -> go.Figure:
@@ -47,10 +57,10 @@ def front(findings: Findings, columns: tuple[int, int]) -> go.Figure:
             _add_group(figure, findings, group, "search", columns)
     titles = [axis_title(objective, findings.split) for objective in objectives]
     _lay_out(figure, *titles, height=500)
-    for objective, update in zip(objectives, (figure.update_xaxes, figure.update_yaxes), strict=True):
-        if objective.kind == "cost":
+    for column, update in zip(columns, (figure.update_xaxes, figure.update_yaxes), strict=True):
+        if findings.history.objectives[column].kind == "cost":
             # Costs fall towards the upper right, so that better lies there for every pair.
-            update(autorange="reversed", tickformat=",.4~g", dtick=_step(findings, objective))
+            update(autorange="reversed", exponentformat="B", dtick=cost_step(findings, column))
     return figure
 
 
@@ -143,6 +153,7 @@ def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split
         return
     x, y = (places(points, split, column) for column in columns)
     is_main = split == findings.split
+    has_cost = any(findings.history.objectives[column].kind == "cost" for column in columns)
     style: dict[str, Any] = {"symbol": mark.symbol if is_main else f"{mark.symbol}-open", "color": mark.colour}
     figure.add_scatter(
         x=[at.at for at in x],
@@ -152,8 +163,8 @@ def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split
         error_y=_bars(y, mark.colour) if is_main else None,
         marker={**style, "size": mark.scale * (11 if group == "recommended" else 9), "opacity": 1 if is_main else 0.6},
         name=mark.label if is_main else f"{mark.label}, search items",
-        text=[escape(label(point, group)) if is_main else "" for point in points],
-        textposition=[_side(group, k) for k in range(len(points))],
+        text=[escape(label(findings, point, group, columns)) if is_main else "" for point in points],
+        textposition=[_side(group, k, has_cost=has_cost) for k in range(len(points))],
         cliponaxis=False,
         textfont={"color": mark.colour, "size": 13},
         customdata=[describe(findings, point) for point in points],
@@ -163,15 +174,16 @@ def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split
     )
 
 
-def _side(group: Group, k: int) -> str:
+def _side(group: Group, k: int, *, has_cost: bool) -> str:
     """Where a label stands; sources are often alike in an objective, so theirs go below, left and right in turn.
 
-    Numbers of recommended models go to the right, so names of given recipes to the left.
+    Numbers of recommended models go to the right, so names of given recipes to the left. Over a cost sources stand in
+    a column of error bars, and their names beside it.
     """
     if group == "given":
         return "top left"
     if group == "source":
-        return ("bottom right", "bottom left")[k % 2]
+        return f"{'middle' if has_cost else 'bottom'} {('right', 'left')[k % 2]}"
     return "top right"
 
 
@@ -187,13 +199,6 @@ def _bars(at: Sequence[Any], colour: str) -> dict[str, Any] | None:
         "thickness": 1,
         "width": 0,
     }
-
-
-def _step(findings: Findings, objective: Objective) -> int | None:
-    """The distance of ticks for a cost that counts few whole things; None leaves it to plotly."""
-    costs = [point.trial.costs.get(objective.name, 0.5) for point in findings.points]
-    is_short = all(float(cost).is_integer() for cost in costs) and max(costs) - min(costs) <= 12
-    return 1 if is_short else None
 
 
 def _row_name(point: Point) -> str:

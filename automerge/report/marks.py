@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from automerge.records import Objective, Split
@@ -74,8 +75,14 @@ def marks(findings: Findings) -> dict[Group, Mark]:
     return found
 
 
+def pairs(objectives: Sequence[Objective]) -> list[tuple[int, int]]:
+    """Columns of every two objectives, across and up; a cost goes across where the other is a score."""
+    found = combinations(range(len(objectives)), 2)
+    return [(b, a) if objectives[b].kind == "cost" and objectives[a].kind == "task" else (a, b) for a, b in found]
+
+
 def axis_title(objective: Objective, split: Split) -> str:
-    """The axis label: `calc, test items (%)`, or `layers (fewer is better)`."""
+    """The axis label: `calc, test items (%)`, or `layers (lower is better)`."""
     if objective.kind == "cost":
         return f"{objective.name} (lower is better)"
     return f"{objective.name}, {split} items (%)"
@@ -112,13 +119,45 @@ def fronts(findings: Findings, columns: tuple[int, int]) -> list[Front]:
     ]
 
 
-def label(point: Point, group: Group) -> str:
-    """What stands beside a point drawn as one of a group: its number, a source's or given recipe's name, or nothing."""
+def label(findings: Findings, point: Point, group: Group, columns: Sequence[int]) -> str:
+    """What stands beside a point drawn as one of a group: its number, a source's or given recipe's name, or nothing.
+
+    With a number come the costs of `brackets`: `3 (24)`.
+    """
     if point.group != group:
         return ""
-    if point.number is not None:
-        return f"{point.number} {point.name}" if point.is_reference else str(point.number)
-    return point.name if group in ("source", "given") else ""
+    if point.number is None:
+        return point.name if group in ("source", "given") else ""
+    hidden = [value.mean for k in brackets(findings.history.objectives, columns) if (value := point.search[k])]
+    name = f"{point.number} {point.name}" if point.is_reference else str(point.number)
+    return f"{name} ({', '.join(map(cost, hidden))})" if hidden else name
+
+
+def brackets(objectives: Sequence[Objective], columns: Sequence[int]) -> list[int]:
+    """The costs that a figure of these columns does not draw, and tells in brackets."""
+    return [k for k, objective in enumerate(objectives) if objective.kind == "cost" and k not in columns]
+
+
+def cost(value: float) -> str:
+    """A cost in few signs: `24`, `1.5`, `494M`."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def cost_step(findings: Findings, column: int) -> int | None:
+    """The distance of ticks of a cost that counts whole things: 1, 2 or 5 times a power of ten, at most a dozen ticks.
+
+    None for a cost that has fractions or is not known.
+    """
+    name = findings.history.objectives[column].name
+    costs = [point.trial.costs[name] for point in findings.points if name in point.trial.costs]
+    if not costs or not all(float(each).is_integer() for each in costs):
+        return None
+    span = max(costs) - min(costs)
+    steps = (digit * int(10**power) for power in range(16) for digit in (1, 2, 5))
+    return next(step for step in steps if span <= 12 * step)
 
 
 def levels(findings: Findings) -> list[Level]:

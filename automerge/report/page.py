@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from automerge.report.anatomy import anatomy, palette
 from automerge.report.figures import models, progress, to_html
 from automerge.report.findings import TASK_VECTORS, Findings
 from automerge.report.marks import fronts, marks
 from automerge.report.points import Point
+from automerge.report.portraits import gallery
 from automerge.report.vectors import heat_map, section
 from automerge.report.volumes import N_RESAMPLES
 
@@ -67,7 +67,6 @@ def _content(findings: Findings) -> dict[str, Any]:
     maps = [] if vectors is None else [heat_map(vectors)]
     front_figures = models(findings)
     drawn = to_html([*front_figures, progress(findings), *maps])
-    colours = palette([point.trial.recipe for point in findings.recommended])
     return {
         "findings": findings,
         "run_name": findings.run.resolve().name,
@@ -77,14 +76,14 @@ def _content(findings: Findings) -> dict[str, Any]:
         "objectives": findings.history.objectives,
         "comparisons": findings.comparisons,
         "export_command": export_command,
-        "colours": colours,
-        "anatomies": [(point, anatomy(point.trial.recipe, colours)) for point in findings.recommended],
+        "gallery": gallery(findings),
         "vectors": None if vectors is None else section(vectors),
         "settings": {
             key: json.dumps(value, indent=1) for key, value in sorted(findings.settings.items()) if key != TASK_VECTORS
         },
         "marks": list(marks(findings).values()),
         "fronts": fronts(findings, (0, 1)) if len(findings.history.objectives) > 1 else [],
+        "bracketed": [objective.name for objective in findings.history.objectives if objective.kind == "cost"],
         "figures": drawn[: len(front_figures)],
         "progress": drawn[len(front_figures)],
         "map": drawn[-1] if maps else None,

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, StrMethodFormatter
 
 from automerge.report.findings import Findings
-from automerge.report.marks import MARKS, axis_title, drawn, fronts, label, levels, marks, places
+from automerge.report.marks import (
+    GREY,
+    MARKS,
+    axis_title,
+    brackets,
+    cost,
+    cost_step,
+    drawn,
+    fronts,
+    label,
+    levels,
+    marks,
+    pairs,
+    places,
+)
 
 PANEL = (5.4, 4.3)
 """Width and height of a panel in inches."""
@@ -17,9 +29,8 @@ PANEL = (5.4, 4.3)
 
 def write_picture(findings: Findings) -> None:
     """Writes report.png into the run folder: a panel for every pair of objectives, and the hypervolume."""
-    n_objectives = len(findings.history.objectives)
-    pairs = list(combinations(range(n_objectives), 2))
-    n_panels = max(1, len(pairs)) + 1
+    columns = pairs(findings.history.objectives)
+    n_panels = max(1, len(columns)) + 1
     n_columns = min(3 if n_panels > 4 else 2, n_panels)
     n_rows = -(-n_panels // n_columns)
     # A Figure of its own needs no pyplot, which would keep global state and might choose a screen to draw on.
@@ -28,9 +39,9 @@ def write_picture(findings: Findings) -> None:
     panels = [figure.add_subplot(grid[k // n_columns, k % n_columns]) for k in range(n_panels - 1)]
     # The last panel takes what is left of its row.
     panels.append(figure.add_subplot(grid[n_rows - 1, (n_panels - 1) % n_columns :]))
-    for axes, pair in zip(panels, pairs, strict=False):
+    for axes, pair in zip(panels, columns, strict=False):
         _draw_front(axes, findings, pair)
-    if not pairs:
+    if not columns:
         _draw_ranking(panels[0], findings)
     _draw_progress(panels[-1], findings)
     for axes in panels:
@@ -45,6 +56,8 @@ def write_picture(findings: Findings) -> None:
 
 def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> None:
     split = findings.split
+    objectives = [findings.history.objectives[column] for column in columns]
+    has_cost = any(objective.kind == "cost" for objective in objectives)
     for line in fronts(findings, columns):
         x, y = ([at.at for at in places(line.points, split, column)] for column in columns)
         axes.step(x, y, where="pre", color=line.colour, linewidth=1, linestyle=":")
@@ -65,24 +78,30 @@ def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> Non
             label=mark.label,
         )
         for k, (point, at_x, at_y) in enumerate(zip(points, x_places, y_places, strict=True)):
-            # Sources are often alike in an objective, so their names go below, left and right in turn.
+            # Sources are often alike in an objective, so their names go below, left and right in turn; over a cost they
+            # stand in a column of error bars, and their names beside it.
             is_left = group == "given" or (group == "source" and k % 2 == 1)
+            below = (-3 if has_cost else -12) if group == "source" else 5
             axes.annotate(
-                label(point, group),
+                label(findings, point, group, columns),
                 (at_x.at, at_y.at),
-                xytext=(-5 if is_left else 5, -12 if group == "source" else 5),
+                xytext=(-5 if is_left else 5, below),
                 textcoords="offset points",
                 horizontalalignment="right" if is_left else "left",
                 color=mark.colour,
                 fontsize=9,
             )
-    objectives = [findings.history.objectives[column] for column in columns]
+    told = [findings.history.objectives[column].name for column in brackets(findings.history.objectives, columns)]
+    if told:
+        axes.set_title(f"in brackets: {', '.join(told)}", loc="left", fontsize=9, color=GREY)
     axes.set_xlabel(axis_title(objectives[0], split))
     axes.set_ylabel(axis_title(objectives[1], split))
-    for objective, axis in zip(objectives, (axes.xaxis, axes.yaxis), strict=True):
+    for column, objective, axis in zip(columns, objectives, (axes.xaxis, axes.yaxis), strict=True):
         if objective.kind == "cost":
+            step = cost_step(findings, column)
             axis.set_inverted(True)
-            axis.set_major_locator(MaxNLocator(6, integer=True))
+            axis.set_major_locator(MaxNLocator(6) if step is None else MultipleLocator(step))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: cost(value)))
 
 
 def _draw_ranking(axes: Axes, findings: Findings) -> None:

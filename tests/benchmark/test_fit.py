@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,19 @@ import pytest
 from automerge.benchmark.fit import MINIMUM, export_benchmark
 from automerge.benchmark.surrogate import Surrogate
 from automerge.log import RunLog
+from automerge.references import outside
+from automerge.spaces.lfs import LayerwiseFusion
 from tests.simulation import make_search
 
 Exported = tuple[Path, dict[str, dict[str, float]]]
 
 
-def run(folder: Path, trials: int) -> Path:
-    """A finished simulated run with the settings that a benchmark needs."""
+def run(folder: Path, trials: int, n_steps: int | None = None) -> Path:
+    """A simulated run with the settings that a benchmark needs, finished or stopped after some evaluations."""
     folder.mkdir()
     with RunLog(folder / "run.db") as log:
         search, _ = make_search(log, trials=trials)
-        for _ in search.run():
+        for _ in islice(search.run(), n_steps):
             pass
         space = {"_target_": "automerge.spaces.lfs.LayerwiseFusion", "granularity": 2, "strengths": [0.5]}
         log.write_settings({"config": {"space": space}, "layout": {"sources": ["left", "right"], "n_layers": 4}})
@@ -89,6 +92,28 @@ def test_too_few_trials_give_no_models_and_say_so(tmp_path: Path) -> None:
     assert np.isnan(quality["a"]["r2"])
     with pytest.raises(FileNotFoundError, match="its run had too few trials"):
         Surrogate(tmp_path / "benchmark")
+
+
+def test_references_outside_the_space_are_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LayerwiseFusion, "references", lambda s: outside(s.sources, s.n_layers, s.strengths))
+    folder = run(tmp_path / "run", trials=5)
+    quality = export_benchmark(folder, tmp_path / "benchmark")
+    assert quality["a"]["n_trials"] == 5
+    table = pd.read_parquet(tmp_path / "benchmark" / "data" / "evaluations.parquet")
+    assert len(table) == 5
+    assert "reference" not in set(table["operator"])
+    assert table.filter(like="feature.").notna().all(axis=None)
+
+
+def test_a_run_that_saw_only_references_outside_the_space_has_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LayerwiseFusion, "references", lambda s: outside(s.sources, s.n_layers, s.strengths))
+    folder = run(tmp_path / "run", trials=5, n_steps=5)
+    quality = export_benchmark(folder, tmp_path / "benchmark")
+    assert quality["b"]["n_trials"] == 0
+    assert pd.read_parquet(tmp_path / "benchmark" / "data" / "evaluations.parquet").empty
+    assert json.loads((tmp_path / "benchmark" / "metadata.json").read_text())["n_items"] == {"a": 120, "b": 120}
 
 
 def test_other_folders_are_never_replaced(exported: Exported, tmp_path: Path) -> None:

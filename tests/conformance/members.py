@@ -17,7 +17,10 @@ from automerge.records import Objective
 from automerge.sources.adapter import AdapterSource
 from automerge.sources.checkpoint import CheckpointSource
 from automerge.sources.memory import MemorySource
+from automerge.spaces.dis import DepthIntegration
 from automerge.spaces.lfs import LayerwiseFusion
+from automerge.spaces.smm_dfs import SmmDataFlowSpace
+from automerge.spaces.smm_ps import SmmParameterSpace
 from automerge.tasks.exact_continuation import ExactContinuation
 from automerge.tasks.generation import Generation
 from automerge.tasks.multiple_choice import MultipleChoice
@@ -35,6 +38,11 @@ def lfs(**options: object) -> Space:
     return LayerwiseFusion(sources=["left", "right"], n_layers=4, **options)  # type: ignore[arg-type]
 
 
+def dis(**options: object) -> Space:
+    """A small DIS space."""
+    return DepthIntegration(**{"sources": ["left", "right"], "n_layers": 6, **options})  # type: ignore[arg-type]
+
+
 SPACES: dict[str, Callable[[], Space]] = {
     "lfs": lfs,
     "lfs, tied components": lambda: lfs(components=["layer"], granularity=2),
@@ -50,6 +58,24 @@ SPACES: dict[str, Callable[[], Space]] = {
     ),
     "lfs, spherical methods": lambda: lfs(methods=["nuslerp", "karcher", "model_stock", "sce"]),
     "lfs, one source": lambda: LayerwiseFusion(sources=["a"], n_layers=3),
+    "smm_ps": lambda: SmmParameterSpace(sources=["left", "right"], n_layers=4),
+    "smm_ps, three sources by source": lambda: SmmParameterSpace(
+        sources=["a", "b", "c"], n_layers=3, order="source", uniform=True, outer_weight=0.0
+    ),
+    "smm_ps, one source": lambda: SmmParameterSpace(sources=["a"], n_layers=3),
+    "smm_dfs": lambda: SmmDataFlowSpace(sources=["left", "right"], n_layers=4),
+    "smm_dfs, outer part of a source": lambda: SmmDataFlowSpace(sources=["a", "b"], n_layers=32, outer="b"),
+    "smm_dfs, uniform": lambda: SmmDataFlowSpace(sources=["a", "b"], n_layers=32, uniform=True),
+    "dis": dis,
+    "dis, shorter last group": lambda: dis(n_layers=7, granularity=2, methods=["linear"]),
+    "dis, fused blocks": lambda: dis(methods=["linear", "ties", "task_arithmetic"], max_repeats=1),
+    "dis, prune": lambda: dis(methods=["task_arithmetic"], max_blocks=1, max_layers=6, min_layers=4),
+    "dis, fewer layers than the sources": lambda: dis(methods=["task_arithmetic"], max_blocks=1, max_layers=4),
+    "dis, scaled mlp": lambda: dis(scaling="branch_mlp"),
+    "dis, no scales": lambda: dis(n_layers=8, scaling=None, methods=["slerp"]),
+    "dis, fixed layers": lambda: dis(n_layers=8, granularity=2, fixed_first=1, fixed_last=2),
+    "dis, one source": lambda: dis(sources=["a"], n_layers=8),
+    "dis, three sources": lambda: dis(sources=["a", "b", "c"], max_blocks=3, max_layers=12, max_repeats=3),
 }
 
 OptimizerFactory = Callable[[Space, Sequence[Objective], Ladder, int], Optimizer]

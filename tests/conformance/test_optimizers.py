@@ -39,9 +39,10 @@ class Problem:
         return np.asarray(np.clip(1 - np.abs(halves - np.array([0.9, 0.4])), 0.05, 0.95))
 
     def start(self, optimizer: Optimizer) -> None:
-        """Tells the references."""
+        """Tells the references in the space."""
         for name, reference in self.space.references().items():
-            self.answer(optimizer, Proposal(reference.genotype, N_ITEMS, {"operator": REFERENCE, "name": name}))
+            if reference.genotype is not None:
+                self.answer(optimizer, Proposal(reference.genotype, N_ITEMS, {"operator": REFERENCE, "name": name}))
 
     def answer(self, optimizer: Optimizer, proposal: Proposal, status: Any = "ok") -> Trial:
         """Evaluates a proposal and tells the trial."""

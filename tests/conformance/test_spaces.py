@@ -57,8 +57,8 @@ def test_equal_genotypes_are_equal_recipes_and_different_ones_different(space: S
 
 
 def test_encoding_undoes_decoding(space: Space) -> None:
-    references = [reference.genotype for reference in space.references().values()]
-    X = np.vstack([space.repair(anywhere(space, 80, seed=5)), space.sample(80, np.random.default_rng(6)), references])
+    known = [each.genotype for each in space.references().values() if each.genotype is not None]
+    X = np.vstack([space.repair(anywhere(space, 80, seed=5)), space.sample(80, np.random.default_rng(6)), *known])
     for x in X:
         assert space.encode(space.decode(x)).tobytes() == x.tobytes()
 
@@ -91,14 +91,25 @@ def test_references_are_canonical_and_the_sources_come_first_and_exact(space: Sp
     assert kinds == sorted(kinds)  # "source" before "uniform"
     sources = [name for name, reference in references.items() if reference.kind == "source"]
     assert sources[-1] != BASE  # the sources are there, with or without a base
-    genotypes = [reference.genotype.tobytes() for reference in references.values()]
-    assert len(set(genotypes)) == len(genotypes) or len(sources) <= 2
+    recipes = {}
     for name, reference in references.items():
-        assert (space.repair(reference.genotype[None])[0] == reference.genotype).all()
-        recipe = space.decode(reference.genotype)
-        if reference.kind == "source":
+        if reference.genotype is not None:
+            assert (space.repair(reference.genotype[None])[0] == reference.genotype).all()
+            recipes[name] = space.decode(reference.genotype)
+        elif reference.recipe is not None:
+            recipes[name] = reference.recipe
+    assert len({recipe.id for recipe in recipes.values()}) == len(references) or len(sources) <= 2
+    for name, recipe in recipes.items():
+        if references[name].kind == "source":
             assert recipe.sources == (name,)
             assert {fusion.method for _, fusion in recipe.fusions()} == {"passthrough"}
+
+
+def test_references_are_recipes_only_where_the_space_cannot_hold_them(space: Space) -> None:
+    for reference in space.references().values():
+        if reference.recipe is not None:
+            with pytest.raises(ValueError, match="cannot hold this recipe"):
+                space.encode(reference.recipe)
 
 
 @pytest.mark.parametrize("operator", [block_mutation, slot_mutation])

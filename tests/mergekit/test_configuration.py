@@ -6,71 +6,18 @@ That mergekit itself makes the same weights of them is measured by `python -m ex
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
-from automerge.alignment import Alignment, align
-from automerge.mergekit import from_yaml, models, to_yaml
-from automerge.protocols import LowRank
-from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, uniform
+from automerge.alignment import align
+from automerge.mergekit import models, to_yaml
+from automerge.recipe import BASE, COMPONENTS, Fusion, Input, Recipe, uniform
+from tests.mergekit.toy import FIVE, LLAMA, PATHS, Names, layered, read, reading, written
 from tests.toy import fused
 
-PATHS = {"base": "org/base", "math": "org/math", "code": "/models/code", "chat": "org/chat"}
-NAMES = {path: name for name, path in PATHS.items()}
 OTHERS = ("math", "code", "chat")
-
-LLAMA = (
-    "self_attn.q_proj.weight",
-    "self_attn.o_proj.weight",
-    "mlp.up_proj.weight",
-    "mlp.down_proj.weight",
-    "input_layernorm.weight",
-)
-
-
-class Names:
-    """A source that has nothing but tensor names."""
-
-    name = BASE
-
-    def __init__(self, n_layers: int, locals_: tuple[str, ...] = LLAMA, stem: str = "model.layers") -> None:
-        layers = [f"{stem}.{depth}.{local}" for depth in range(n_layers) for local in locals_]
-        self.shapes = dict.fromkeys(
-            ["model.embed_tokens.weight", *layers, "model.norm.weight", "lm_head.weight"], (2, 2)
-        )
-        self.dtypes = dict.fromkeys(self.shapes, torch.float32)
-
-    def tensor(self, name: str) -> torch.Tensor:
-        return torch.full((2, 2), float(len(name)))
-
-    def low_rank(self, name: str) -> LowRank | None:
-        return None
-
-
-FIVE = align([Names(5)])
-
-
-def layered(fusions: list[dict[str, Fusion]], outer: Fusion) -> Recipe:
-    return Recipe(tuple(OutputLayer(tuple((c, found[c]) for c in COMPONENTS)) for found in fusions), outer)
-
-
-def reading(method: str, layer: int | None, *weights: tuple[str, float], **parameters: float) -> Fusion:
-    return Fusion(method, tuple(Input(name, layer, weight) for name, weight in weights), tuple(parameters.items()))
-
-
-def written(recipe: Recipe, alignment: Alignment = FIVE) -> dict[str, Any]:
-    found = to_yaml(recipe, PATHS, alignment, dtype="bfloat16")
-    assert found.text is not None, found.faults
-    content: dict[str, Any] = yaml.safe_load(found.text)
-    return content
-
-
-def read(text: str, alignment: Alignment = FIVE) -> Recipe:
-    return from_yaml(text, NAMES, alignment)
 
 
 # ---- recipes that are written and read back
@@ -202,19 +149,12 @@ def test_slerp_counts_t_from_the_first_model_of_its_slice() -> None:
     assert written(recipe)["parameters"] == {"t": 0.75}
 
 
-def test_a_stack_of_one_source_is_passthrough_and_of_several_linear_with_one_weight() -> None:
-    def stack(*reads: tuple[str, int]) -> Recipe:
-        passed = [reading("passthrough", layer, (name, 1.0)) for name, layer in reads]
-        outer = reading("passthrough", None, ("math", 1.0))
-        return layered([dict.fromkeys(COMPONENTS, fusion) for fusion in passed], outer)
-
-    plain = written(stack(("math", 0), ("math", 1), ("code", 1), ("math", 4)))
-    assert plain["merge_method"] == "passthrough"
-    ranges = [[(source["model"], source["layer_range"]) for source in part["sources"]] for part in plain["slices"]]
-    assert ranges == [[("org/math", [0, 2])], [("/models/code", [1, 2])], [("org/math", [4, 5])]]
-    mixed = written(stack(("code", 0), ("code", 1)))
-    assert mixed["merge_method"] == "linear"
-    assert read(yaml.safe_dump(mixed)) == stack(("code", 0), ("code", 1))
+def test_components_of_several_sources_passed_through_are_linear_with_one_weight() -> None:
+    passed = {c: reading("passthrough", 0, (name, 1.0)) for c, name in zip(COMPONENTS, OTHERS, strict=True)}
+    recipe = layered([passed], reading("passthrough", None, (BASE, 1.0)))
+    content = written(recipe)
+    assert content["merge_method"] == "linear"
+    assert read(yaml.safe_dump(content)) == recipe
 
 
 @pytest.mark.parametrize(
@@ -223,6 +163,13 @@ def test_a_stack_of_one_source_is_passthrough_and_of_several_linear_with_one_wei
         (LLAMA, "model.layers", "self_attn", "mlp"),
         (("attn.c_attn.weight", "ln_1.weight", "mlp.c_fc.weight"), "transformer.h", "attn", "mlp"),
         (("q_proj.weight", "norm.weight", "fc1.weight"), "blocks", "q_proj", "fc1"),
+        # mergekit calls the experts of Mixtral as transformers 5 does.
+        (
+            ("self_attn.o_proj.weight", "block_sparse_moe.gate.weight", "block_sparse_moe.experts.0.w2.weight", "norm"),
+            "layers",
+            "self_attn",
+            "mlp",
+        ),
     ],
 )
 def test_filters_are_parts_of_the_names_that_no_other_component_has(
@@ -247,11 +194,6 @@ def test_components_without_a_filter_of_their_own_are_refused() -> None:
 # ---- what mergekit cannot express
 
 
-def scaled() -> Recipe:
-    recipe = uniform(fused("linear", ("math", 1.0), ("code", 1.0)), 2)
-    return Recipe((recipe.layers[0], OutputLayer(recipe.layers[1].components, scale=0.5)), recipe.outer)
-
-
 def by_component(*fusions: Fusion, outer: Fusion | None = None) -> Recipe:
     return layered([dict(zip(COMPONENTS, fusions, strict=True))], outer or reading("passthrough", None, (BASE, 1.0)))
 
@@ -264,7 +206,6 @@ STOCK = reading("model_stock", 0, ("math", 1.0), ("code", 1.0))
     ("recipe", "fault"),
     [
         (by_component(LINEAR, reading("ties", 0, ("math", 1.0), density=0.5), LINEAR), "recipe has linear, ties"),
-        (scaled(), "cannot scale the residual stream, as layers 1 do"),
         (uniform(fused("passthrough", ("nobody", 1.0)), 1), "no path is given for 'nobody'"),
         (uniform(fused("magic", ("math", 1.0)), 1), "mergekit has no method 'magic'"),
         (by_component(LINEAR, reading("linear", 1, ("math", 1.0), ("chat", 1.0)), LINEAR), "one layer of a model"),
@@ -439,7 +380,7 @@ TWO = "{model: org/chat, parameters: {weight: 1, density: 0.5}}"
             "not a configuration as mergekit documents it: KeyError",
         ),
         ("{merge_method: linear, models: [{model: org/math}]}", "expected a number for weight of org/math, got None"),
-        (f"{{merge_method: linear, models: [{ONE}], parameters: {{normalize: false}}}}", "normalize: True only"),
+        (f"{{merge_method: linear, models: [{ONE}], parameters: {{normalize: 2}}}}", "expected true or false"),
         (f"{{merge_method: ties, models: [{ONE}]}}", "named 'base', but base_model is not set"),
         (f"{{merge_method: ties, base_model: org/math, models: [{ONE}, {TWO}]}}", "base_model is 'math'"),
         (
@@ -452,7 +393,6 @@ TWO = "{model: org/chat, parameters: {weight: 1, density: 0.5}}"
             r"needs a t in \[0, 1\], got 1.5",
         ),
         (f"{{merge_method: passthrough, models: [{ONE}, {TWO}]}}", "passthrough takes 1 inputs, got 2"),
-        (f"{{merge_method: passthrough, models: [{ONE}], parameters: {{scale: 0.5}}}}", "without scale, got 0.5"),
         (
             "{merge_method: linear, models: [{model: org/math, parameters: {weight: [{filter: q_proj, value: 2}, "
             "{value: 1}]}}, " + TWO + "]}",
@@ -461,7 +401,11 @@ TWO = "{model: org/chat, parameters: {weight: 1, density: 0.5}}"
         (
             "{merge_method: passthrough, slices: [{sources: [{model: org/math, layer_range: [0, 2]}]}, "
             "{sources: [{model: org/chat, layer_range: [2, 5]}]}]}",
-            "the part outside the layers has one setting",
+            r"the part outside the layers has one setting .* end with the slice .*org/math, layer_range: \[0, 0\]",
+        ),
+        (
+            "{merge_method: passthrough, slices: [{sources: [{model: org/math, layer_range: [3, 3]}]}]}",
+            "no slice reads a layer",
         ),
         (
             "{merge_method: passthrough, slices: [{sources: [{model: org/math, layer_range: [3, 6]}]}]}",
