@@ -297,6 +297,8 @@ def _cells(history: Any, values: Any) -> Iterator[str]:
 
 
 def _show_benchmark(quality: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+    from automerge.benchmark.fit import MINIMUM  # noqa: PLC0415
+
     table = Table(title=f"surrogate benchmark in {folder}, by cross-validation", title_justify="left")
     for column in ("task", "trials", "R2", "Kendall tau"):
         table.add_column(column, justify="left" if column == "task" else "right")
@@ -304,6 +306,13 @@ def _show_benchmark(quality: Mapping[str, Mapping[str, float]], folder: Path) ->
         numbers = (f"{figures[key]:.2f}" if figures[key] == figures[key] else "-" for key in ("r2", "kendall_tau"))
         table.add_row(task, str(int(figures["n_trials"])), *numbers)
     console.print(table)
+    if few := [task for task, figures in quality.items() if figures["n_trials"] < MINIMUM]:
+        console.print(
+            f"fewer than {MINIMUM} trials of {', '.join(few)}: {folder} holds a table of them, but no models",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _escaped(fault: BaseException) -> str:

@@ -23,14 +23,15 @@ FLOATS = frozenset({"torch.float32", "torch.float64", "torch.bfloat16", "torch.f
 
 @dataclass(frozen=True)
 class Family:
-    """Sources with equal layouts, the base first; their folders by name; the vocabulary of merged models; and the
-    base's configuration with every key that its class has.
+    """Sources with equal layouts, the base first; their folders by name; the vocabulary of merged models; the base's
+    configuration with every key that its class has; and whether code of their folders may run.
     """
 
     sources: tuple[Source, ...]
     folders: Mapping[str, Path]
     vocabulary: Vocabulary
     config: Mapping[str, Any]
+    trust_remote_code: bool = False
 
     @property
     def base(self) -> Path:
@@ -78,7 +79,8 @@ def open_family(options: Mapping[str, Any], *, trust_remote_code: bool) -> Famil
     found += differences(alike)
     if found:
         raise ValueError(_listed(found))
-    return Family(tuple(alike), folders, vocabulary, config_of(folders[BASE], trust_remote_code=trust_remote_code))
+    config = config_of(folders[BASE], trust_remote_code=trust_remote_code)
+    return Family(tuple(alike), folders, vocabulary, config, trust_remote_code)
 
 
 def _open(name: str, path: str, base: Source | None, revision: str | None) -> CheckpointSource | AdapterSource:

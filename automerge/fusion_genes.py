@@ -10,7 +10,8 @@ Spaces differ in what their parts are; a part fused from several sources has the
     part.fusion(X[0], first=part.size, layer=None)   # Fusion("ties", (Input("math", None, 0.7), ...), ...)
 
 Values are canonical after `repair`: genes that do not act are at their defaults, weights that only act by their ratio
-add up to 1, so equal fusions have equal genes.
+add up to 1, so equal fusions have equal genes, but for those that two methods make of the same numbers: linear and task
+arithmetic with weights that add up to 1, say.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from automerge import methods as methods_folder
 from automerge.encoding import PASSTHROUGH, FusionReader, Setting
 from automerge.method_codes import MethodCodes, is_strong
+from automerge.options import list_faults, number_faults, strength_faults
 from automerge.protocols import Gene, Genotypes
 from automerge.recipe import BASE, Fusion, Input
 
@@ -45,18 +47,21 @@ def option_faults(
 
     `strengths` are the weights of uniform merges.
     """
+    faults = list_faults(methods=methods)
+    named = () if faults else tuple(methods)
+    if not sources or not (faults or named):
+        faults.append("a space needs at least one source besides the base, and one method")
     known = tuple(name for name in methods_folder.names() if name != PASSTHROUGH)
-    faults = [f"unknown method {method!r}, known are {known}" for method in methods if method not in known]
-    if len(set(methods)) < len(methods):
-        faults.append(f"each method can be named once, got {list(methods)}")
-    if max_weight < 1 or any(not 0 < strength <= max_weight for strength in strengths):
-        faults.append(
+    faults += [f"unknown method {method!r}, known are {known}" for method in named if method not in known]
+    if any(named.count(method) > 1 for method in named):
+        faults.append(f"each method can be named once, got {list(named)}")
+    wrong = number_faults(max_weight=max_weight) + strength_faults(strengths)
+    if not wrong and max([1.0, *strengths]) > max_weight:
+        wrong.append(
             "max_weight must be >= 1, so that every source is a model of the space, and strengths must lie in "
             f"(0, max_weight], got max_weight {max_weight} and strengths {list(strengths)}"
         )
-    if not sources or not methods:
-        faults.append("a space needs at least one source besides the base, and one method")
-    return faults
+    return faults + wrong
 
 
 class FusionGenes:

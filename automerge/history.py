@@ -78,7 +78,7 @@ class History:
         return replace(self.trials[trial], results=self.tests[trial]).values(self.objectives)
 
     def trajectory(self) -> list[tuple[int, float]]:
-        """(items evaluated so far, hypervolume of the fully evaluated trials) after every search evaluation."""
+        """(items so far, hypervolume of the fully evaluated eligible trials) after every search evaluation."""
         trials = {number: replace(trial, results={}) for number, trial in self.trials.items()}
         full = max(trial.n_items for trial in self.trials.values())
         points: list[tuple[int, float]] = []
@@ -90,7 +90,7 @@ class History:
             trials[row.trial] = trial = advanced(trials[row.trial], row.evaluation)
             if row.phase != "reference":
                 n_items += sum(part.stop - part.start for part in row.slices)
-            if trial.status == "ok" and trial.n_items >= full:
+            if trial.status == "ok" and trial.n_items >= full and eligible(trial):
                 front = np.vstack([front, trial.values(self.objectives)])
                 front = front[is_non_dominated(front)]
             points.append((n_items, hypervolume(front, self.reference_point)))
@@ -105,6 +105,11 @@ def started(row: TrialRow) -> Trial:
 def in_space(trial: Trial) -> bool:
     """Whether a trial has a genotype; references outside the space have only a recipe."""
     return len(trial.genotype) > 0
+
+
+def eligible(trial: Trial) -> bool:
+    """Whether a trial may be recommended: references that break the bounds of the space are only compared with."""
+    return bool(trial.origin.get("eligible", True))
 
 
 def advanced(trial: Trial, evaluation: Evaluation) -> Trial:
@@ -148,12 +153,27 @@ def front(
     return [full[index] for index in sorted(chosen, key=lambda index: (-points[index][0], index))]
 
 
-def reference_point(trials: Sequence[Trial], objectives: Sequence[Objective]) -> NDArray[np.float64]:
-    """The worst value of every objective over the sources, less a tenth of their range, shape (n_objectives,).
+def reference_point(
+    sources: Sequence[Trial], objectives: Sequence[Objective], *, chances: Mapping[str, float], depth: float
+) -> NDArray[np.float64]:
+    """The point above which hypervolume is counted, shape (n_objectives,), from the trials of the sources.
 
-    Where all sources are equal, a tenth of the value itself is taken off.
+    Scores: the worst over the sources, less a tenth of their range, or of the value itself where all are equal. With a
+    cost among the objectives they begin at the task's chance at the latest, by task name in `chances`: a smaller model
+    may score below every source and be worth its place. Costs: a tenth above the largest model that the space allows,
+    which has `depth` times the sources' layers.
     """
-    points = np.array([trial.values(objectives) for trial in trials])
+    points = np.array([trial.values(objectives) for trial in sources])
     span = points.max(axis=0) - points.min(axis=0)
     span = np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-3))
-    return np.asarray(points.min(axis=0) - 0.1 * span)
+    worst = points.min(axis=0) - 0.1 * span
+    if all(objective.kind == "task" for objective in objectives):
+        return np.asarray(worst)
+    return np.array(
+        [
+            min(worst[k], chances[objective.name])
+            if objective.kind == "task"
+            else 1.1 * max(1.0, depth) * points[:, k].min()
+            for k, objective in enumerate(objectives)
+        ]
+    )

@@ -8,6 +8,7 @@ use and kept.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -19,7 +20,7 @@ from torch import Tensor
 from automerge import methods
 from automerge.alignment import Alignment, align
 from automerge.protocols import Elementwise, Source
-from automerge.recipe import BASE, Fusion, Input, Recipe
+from automerge.recipe import BASE, COMPONENTS, Fusion, Input, Recipe
 from automerge.resident.layout import Block, Slot, block_of, lay_out
 from automerge.resident.placement import Choice, Demand, Placement, choose
 from automerge.resident.plans import Planner, deliver
@@ -27,6 +28,7 @@ from automerge.resident.statistics import Knowledge, Read
 from automerge.resident.weights import Residence, n_bytes_kept
 from automerge.scaling import Gains, Writer, folded, gains, writers
 from automerge.sources.memory import MemorySource
+from automerge.stacking import origins
 from automerge.tensors.formulas import Constants, Formula, weighted_sum
 from automerge.tensors.geometry import InnerProducts
 from automerge.tensors.kernels import PAYS_FROM, SMALL, Compile, Kernels, on_device
@@ -45,13 +47,26 @@ class Run(NamedTuple):
     out: Tensor
 
 
+class Header(NamedTuple):
+    """Shape and dtype of a merged tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its entries."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 class ResidentSources:
     """All sources, and the merged tensors of any fusion of them. Holds weights and what methods prepared of them.
 
     `placement` is where the weights stay (see `placement.choose`), `n_held` the bytes of the live model that is on the
     device already, `methods` names the methods that will be used, which may need masks beside the weights,
-    `model_type` is the configuration's, by which scales are folded. `notes` tells in sentences what was decided.
-    Raises ValueError listing every reason why the sources cannot be merged, and every tensor that is not finite.
+    `model_type` is the configuration's, without which scales cannot be folded. `notes` tells in sentences what was
+    decided. Raises ValueError listing every reason why the sources cannot be merged, and every tensor that is not
+    finite.
     """
 
     def __init__(
@@ -62,7 +77,7 @@ class ResidentSources:
         placement: Placement | Literal["auto"] = "auto",
         n_held: int = 0,
         methods: Sequence[str] = (),
-        model_type: str = "",
+        model_type: str | None = None,
     ) -> None:
         names = [source.name for source in sources]
         if BASE not in names or len(set(names)) != len(names):
@@ -82,7 +97,7 @@ class ResidentSources:
             for slot, names in self.alignment.slots.items()
         }
         inner = {place.local for place in self.alignment.places.values() if place.layer is not None}
-        self.writers: Mapping[str, Writer] = writers(inner, model_type)
+        self.writers: Mapping[str, Writer] = {} if model_type is None else writers(inner, model_type)
         self._residence = Residence(ordered, self.layout, placement=self.choice.placement, device=self.device)
         self._kernels = Kernels()
         self._knowledge = Knowledge(self._residence, self.names)
@@ -154,16 +169,20 @@ class ResidentSources:
         None if some do not lie on the device in these dtypes, which must be those in which merged tensors are stored
         too. The buffers are a source's own: they must not be written.
         """
-        source = fusion.inputs[0].source
         found = []
         for block, dtype in zip(self._blocks(fusion, component), dtypes, strict=True):
-            flat = (
-                self._residence.across(source, block, 0, block.size) if self._residence.is_flat(source, block) else None
-            )
+            source = self._residence.same_as(fusion.inputs[0].source, block)
+            is_flat = self._residence.is_flat(source, block)
+            flat = self._residence.across(source, block, 0, block.size) if is_flat else None
             if flat is None or not block.dtype == flat.dtype == dtype:
                 return None
             found.append(flat)
         return found
+
+    def same_as(self, source: str, layer: int | None, component: str) -> str:
+        """The name of the source whose weights these are: the base for an adapter that changes none of them."""
+        names = {self._residence.same_as(source, block) for block in self.layout.get((layer, component), ())}
+        return BASE if names == {BASE} else source
 
     def write(self, fusion: Fusion, component: str, runs: Sequence[Sequence[Run]]) -> None:
         """Writes the merged entries of a component: for each block of it, in the order of `layout`, into its runs.
@@ -205,15 +224,15 @@ class ResidentSources:
                     if original == output:
                         yield copy, tensor.clone()
 
-    def sizes(self, recipe: Recipe) -> dict[str, int]:
-        """Bytes of all of `tensors` by their names, in the same order, without merging anything."""
+    def headers(self, recipe: Recipe) -> dict[str, Header]:
+        """Shape and dtype of all of `tensors` by their names, in the same order, without merging anything."""
         found = {}
         for (depth, component), fusion in recipe.fusions():
             for block in self._blocks(fusion, component):
-                for name, start, stop in block.parts():
+                for name, shape in zip(block.names, block.shapes, strict=True):
                     output = self.alignment.name_at(name, depth)
                     names = [output, *(copy for copy, original in self.alignment.copies.items() if original == output)]
-                    found.update(dict.fromkeys(names, (stop - start) * block.dtype.itemsize))
+                    found.update(dict.fromkeys(names, Header(shape, block.dtype)))
         return found
 
     @property
@@ -233,15 +252,33 @@ class ResidentSources:
         scales cannot be folded into weights.
         """
         self.check_scales(recipe)
+        self.check_layers(recipe)
         for (_, component), fusion in recipe.fusions():
             self.check_fusion(fusion, component)
+
+    def check_layers(self, recipe: Recipe) -> None:
+        """Raises ValueError for a layer that lacks a component, or whose components are of unlike source layers."""
+        for depth, (layer, origin) in enumerate(zip(recipe.layers, origins(recipe), strict=True)):
+            given = {name: fusion.inputs[0].layer for name, fusion in layer.components}
+            if len(given) < len(layer.components):
+                raise ValueError(f"layer {depth} of the recipe names a component twice; keep one of them")
+            for component in COMPONENTS:
+                expected = self._locals(origin, component)
+                if expected and component not in given:
+                    raise ValueError(f"layer {depth} of the recipe does not say what its {component} is made of")
+                if component in given and self._locals(given[component], component) != expected:
+                    raise ValueError(
+                        f"layer {depth} of the recipe has the {component} of layer {given[component]}, whose tensors "
+                        f"are unlike those of layer {origin}, where its attention comes from"
+                    )
 
     def check_scales(self, recipe: Recipe) -> None:
         """Raises ValueError if scales are out of bounds, or if no tensors are known that can take them."""
         if not self.writers and any(gain != Gains() for gain in gains(recipe)):
             raise ValueError(
                 "the recipe scales layers, but no tensor of these sources is known to end a branch, such as "
-                "self_attn.o_proj and mlp.down_proj; leave all scales at 1 (space.scaling: null)"
+                "self_attn.o_proj and mlp.down_proj; leave all scales at 1 (space.scaling: null), or "
+                "give the model_type if the sources have none"
             )
 
     def check_fusion(self, fusion: Fusion, component: str) -> None:

@@ -96,13 +96,23 @@ class ResidentModel:
         Raises ValueError for a recipe that this model cannot hold.
         """
         self.sources.check_scales(recipe)
+        self.sources.check_layers(recipe)
         with torch.no_grad():
             return self._stack.write(recipe) + self._outer.write(recipe.outer)
+
+    @property
+    def path(self) -> str:
+        """The name of the list of layers within the live model."""
+        return self._stack.path
 
     @property
     def layers(self) -> list[Module]:
         """The layers that the model has now, in order."""
         return self._stack.layers
+
+    def n_bytes_of_copies(self) -> int:
+        """Bytes that copies of all layers would take to which a stack cannot refer where their source lies."""
+        return self._stack.n_bytes_of_copies()
 
     def costs(self, recipe: Recipe) -> dict[str, float]:
         """Exact figures of the merged model: layers, parameters."""

@@ -177,12 +177,14 @@ class Reference:
     """A known model: the base or a source as it is, a uniform merge of the sources, or a given recipe.
 
     It is a genotype, or a recipe that the space cannot hold, which is evaluated and reported beside the space's own
-    models and never told to an optimizer; exactly one of the two is given.
+    models and never told to an optimizer; exactly one of the two is given. One that is not `eligible` breaks the
+    bounds of the space, such as its depth: it is compared with, never recommended.
     """
 
     genotype: NDArray[np.float64] | None
     kind: ReferenceKind
     recipe: Recipe | None = None
+    eligible: bool = True
 
     def __post_init__(self) -> None:
         """Refuses a reference that is both or neither."""
@@ -201,11 +203,18 @@ class Space(Protocol):
     def methods(self) -> Sequence[str]:
         """Names of the merging methods that its recipes may use."""
 
+    @property
+    def max_layers(self) -> int:
+        """The most layers that one of its recipes has."""
+
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
         """n random genotypes in canonical form, shape (n, n_genes)."""
 
     def repair(self, X: Genotypes) -> Genotypes:
-        """The canonical genotypes of the same models: within bounds, inactive genes at their defaults."""
+        """The canonical genotypes of the same models: within bounds, inactive genes at their defaults.
+
+        Equal genotypes are equal recipes; two methods may still make one model of other numbers.
+        """
 
     def decode(self, x: NDArray[np.float64]) -> Recipe:
         """The recipe of one canonical genotype of shape (n_genes,)."""

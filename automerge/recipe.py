@@ -65,6 +65,11 @@ class OutputLayer:
     components: tuple[tuple[str, Fusion], ...]
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuses a scale that is not finite."""
+        if not math.isfinite(self.scale):
+            raise ValueError(f"the scale of a layer must be finite, got {self.scale}")
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -84,9 +84,12 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
     if family is not None:
         alignment = align(family.sources)
         names = [source.name for source in family.sources if source.name != BASE]
-        space = build(settings["space"], sources=names, n_layers=alignment.n_layers)
-        starts, start_faults = read_starts(settings["start"] or (), settings["source"], family, alignment, space)
-        task_faults += start_faults
+        try:
+            space = build(settings["space"], sources=names, n_layers=alignment.n_layers)
+            starts, start_faults = read_starts(settings["start"] or (), settings["source"], family, alignment, space)
+            task_faults += start_faults
+        except ValueError as fault:
+            task_faults.append(f"space: {fault}")
         trusting = bool(settings["model"]["trust_remote_code"])
         task_faults += context_faults(tasks, family.base, family.vocabulary.tokenizer(), trust_remote_code=trusting)
         if task_faults:

@@ -29,7 +29,7 @@ MAX_GAIN = 1024.0
 ATTENTION_END = re.compile(
     r"(^|\.)(self_attn|attn|attention|self_attention)\.(o_proj|out_proj|c_proj|dense|wo)(\.(weight|bias))?$"
 )
-MLP_END = re.compile(r"(^|\.)(down_proj|c_proj|fc2|fc_out|dense_4h_to_h|w2|output_linear)(\.(weight|bias))?$")
+MLP_END = re.compile(r"(^|\.)(down_proj|c_proj|fc2|fc_out|dense_4h_to_h|w2|output_linear)((\.|_)(weight|bias))?$")
 POST_NORMS: tuple[Mapping[str, Branch], ...] = (
     {"post_attention_layernorm.weight": "attention", "post_feedforward_layernorm.weight": "mlp"},
     {"post_self_attn_layernorm.weight": "attention", "post_mlp_layernorm.weight": "mlp"},

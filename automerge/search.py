@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from automerge.evaluate import Orders
 from automerge.fidelity import Ladder
-from automerge.history import OUTSIDE, advanced, front, in_space, reference_point, started
+from automerge.history import OUTSIDE, advanced, eligible, front, in_space, reference_point, started
 from automerge.log import EvaluationRow, RunLog, TrialRow
 from automerge.pareto import best_first, hypervolume
 from automerge.protocols import Optimizer, Reference, Runner, Space, Task
@@ -138,7 +138,8 @@ class Search:
         scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self._tasks}
         n_sources = sum(reference.kind == "source" for reference in references.values())
         for number, (name, reference) in enumerate(references.items()):
-            origin = {"operator": REFERENCE, "name": name, "kind": reference.kind}
+            origin: dict[str, Any] = {"operator": REFERENCE, "name": name, "kind": reference.kind}
+            origin |= {} if reference.eligible else {"eligible": False}
             genotype = OUTSIDE if reference.genotype is None else reference.genotype
             self._launch(self._new_trial(genotype, origin, reference.recipe), "reference", self._ladder.rungs[-1])
             trial, evaluation, resumed = self._land()
@@ -163,7 +164,12 @@ class Search:
             self._log.write_order(name, "search", ordered)
             self._orders[name, "search"] = ordered
         sources = [trial for trial in self._trials.values() if trial.origin["kind"] == "source"]
-        self._reference_point = reference_point(sources, self._objectives)
+        self._reference_point = reference_point(
+            sources,
+            self._objectives,
+            chances={name: task.chance for name, task in self._tasks.items()},
+            depth=self._space.max_layers / max(len(trial.recipe.layers) for trial in sources),
+        )
         self._log.write_settings({"reference_point": self._reference_point.tolist()})
 
     def _search(self) -> Iterator[Progress]:
@@ -203,7 +209,7 @@ class Search:
         if self._reference_point is None:
             raise RuntimeError("the sources come first: without them there is no reference point")
         found = front(
-            self._trials.values(),
+            filter(eligible, self._trials.values()),
             self._objectives,
             reference=self._reference_point,
             n_items=full,
@@ -294,6 +300,10 @@ class Search:
     def _progress(self, phase: Phase, share: float, trial: Trial, *, resumed: bool) -> Progress:
         volume = 0.0
         if self._reference_point is not None:
-            full = [t for t in self._trials.values() if t.status == "ok" and t.n_items >= self._ladder.rungs[-1]]
+            full = [
+                trial
+                for trial in filter(eligible, self._trials.values())
+                if trial.status == "ok" and trial.n_items >= self._ladder.rungs[-1]
+            ]
             volume = hypervolume(np.array([t.values(self._objectives) for t in full]), self._reference_point)
         return Progress(phase, share, self._n_trials, self._n_items, volume, trial, resumed)

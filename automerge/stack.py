@@ -15,7 +15,7 @@ from torch.nn import Module, ModuleList
 
 from automerge.body import Anatomy, Body, End, Part, parts_of
 from automerge.merge import PASSTHROUGH, ResidentSources, Run
-from automerge.recipe import Fusion, Recipe
+from automerge.recipe import BASE, Fusion, Input, Recipe
 from automerge.resident.layout import staggered
 from automerge.resident.placement import RESERVE, free_bytes
 from automerge.scaling import Gains, gains
@@ -24,6 +24,8 @@ from automerge.stacking import in_place, origins, stacked_config
 
 class Stack:
     """The layers of a live model. Holds the modules of every kind, and copies of source layers in its dtype.
+
+    `path` is the name of the list of layers within the model.
 
     Such copies are made at first use where a stack refers to a layer whose source is kept in another dtype or place,
     as long as memory lasts; beyond that its modules are written. `views` gives by checkpoint name where in the model's
@@ -34,20 +36,30 @@ class Stack:
     def __init__(self, model: Any, sources: ResidentSources, views: dict[str, Tensor]) -> None:
         self._sources = sources
         self._n_layers = sources.alignment.n_layers
-        self._owner, self._attribute, modules = _layers(model, sources.alignment.n_layers, sources.alignment.stem)
+        self.path = _path(model, sources.alignment.n_layers, sources.alignment.stem)
+        parent, _, self._attribute = self.path.rpartition(".")
+        self._owner = model.get_submodule(parent)
+        modules = list(model.get_submodule(self.path))
         self._stream = 1 + len(sources.names)
+        self._kept: dict[tuple[str, int | None, str], list[Tensor]] = {}
+        self._room: float | None = None
         self._bodies: dict[int, list[Body]] = {}
         for layer, module in enumerate(modules):
             body = Body(module, self._anatomy(module, layer, views), self._stream)
-            body.take()
             self._bodies[layer] = [body]
-            for slot in body.anatomy.parts:
-                # A view keeps the memory of its whole parameter, which has just been moved.
-                for name in sources.alignment.slots[layer, slot]:
+            for component in body.anatomy.parts:
+                base = Fusion(PASSTHROUGH, (Input(BASE, layer),))
+                shared = self._shared(body, component, base, refer=False)
+                if shared is None:
+                    body.take(component)
+                else:
+                    # What was loaded is there twice; a search of stacks may never write it.
+                    body.share(component, shared)
+                # A view keeps the memory of its whole parameter, which has just been left.
+                for name in sources.alignment.slots[layer, component]:
                     del views[name]
         self._configs = list({id(c): c for c in (model.config, model.config.get_text_config())}.values())
         self._config: dict[str, Any] = model.config.get_text_config().to_dict()
-        self._kept: dict[tuple[str, int | None, str], list[Tensor]] = {}
         self._installed: list[Body] = [body for (body,) in self._bodies.values()]
         self._changed: dict[str, Any] = {}
 
@@ -55,6 +67,22 @@ class Stack:
     def layers(self) -> list[Module]:
         """The modules that stand in the model now, in order."""
         return [body.module for body in self._installed]
+
+    def n_bytes_of_copies(self) -> int:
+        """Bytes that copies of all layers of all sources would take, but for layers that need none."""
+        total = 0
+        for layer, (body, *_) in self._bodies.items():
+            for component, parts in body.anatomy.parts.items():
+                dtypes = body.dtypes(component)
+                if dtypes is None:
+                    continue
+                size = sum(part.block.size * dtype.itemsize for part, dtype in zip(parts, dtypes, strict=True))
+                for source in self._sources.names:
+                    if self._sources.same_as(source, layer, component) == BASE:
+                        continue
+                    fusion = Fusion(PASSTHROUGH, (Input(source, layer),))
+                    total += size if self._sources.shared(fusion, component, dtypes) is None else 0
+        return total
 
     def write(self, recipe: Recipe) -> int:
         """Arranges the layers as the recipe does; returns the number of slots whose weights were merged."""
@@ -77,13 +105,12 @@ class Stack:
             n_merged += self._fill(body, name, held.fusion, gain, refer=stacked)
             body.held[name] = held
         self._install(chosen, layers)
+        self._drop_idle(chosen)
         return n_merged
 
     def _chosen(self, recipe: Recipe, layers: Sequence[int], branch_gains: Sequence[Gains]) -> list[Body]:
         """A module for every output layer, those first that hold what is wanted."""
         free = {layer: list(bodies) for layer, bodies in self._bodies.items()}
-        if outside := sorted(set(layers) - free.keys()):
-            raise ValueError(f"the recipe reads layers {outside}; the sources have layers 0..{self._n_layers - 1}")
         chosen: dict[int, Body] = {}
         for depth, (layer, output, gain) in enumerate(zip(layers, recipe.layers, branch_gains, strict=True)):
             for body in free[layer]:
@@ -106,9 +133,7 @@ class Stack:
             body.share(component, shared)
         else:
             self._sources.write(fusion, component, body.own(component))
-        dtypes = body.dtypes(component) or [torch.float32]
         parts = body.anatomy.parts.get(component, ())
-        exact = all(torch.promote_types(part.block.dtype, dtype) == dtype for part in parts for dtype in dtypes)
 
         def stored(part: Part, number: int) -> Tensor:
             _, start, stop = part.block.parts()[number]
@@ -116,7 +141,7 @@ class Stack:
             self._sources.write(fusion, component, [[Run(start, stop, out)] if p is part else [] for p in parts])
             return out.view(part.block.shapes[number])
 
-        body.fold(component, gain, None if exact else stored)
+        body.fold(component, gain, stored)
         return int(shared is None)
 
     def _shared(self, body: Body, component: str, fusion: Fusion, *, refer: bool) -> list[Tensor] | None:
@@ -130,13 +155,17 @@ class Stack:
         shared = self._sources.shared(fusion, component, dtypes)
         if shared is not None or not refer:
             return shared
-        key = (fusion.inputs[0].source, fusion.inputs[0].layer, component)
+        source, layer = fusion.inputs[0].source, fusion.inputs[0].layer
+        key = (self._sources.same_as(source, layer, component), layer, component)
         if key not in self._kept:
             blocks = [part.block for part in body.anatomy.parts.get(component, ())]
             n_bytes = sum(block.size * dtype.itemsize for block, dtype in zip(blocks, dtypes, strict=True))
-            if n_bytes > (1 - RESERVE) * free_bytes(self._sources.device):
-                return None
             device = self._sources.device
+            if self._room is None:
+                self._room = (1 - RESERVE) * free_bytes(device) - self._sources.demand.masks
+            if n_bytes > self._room:
+                return None
+            self._room -= n_bytes
             flats = [
                 staggered(block.size, self._stream, dtype=dtype, device=device)
                 for block, dtype in zip(blocks, dtypes, strict=True)
@@ -144,6 +173,11 @@ class Stack:
             self._sources.write(fusion, component, [[Run(0, len(flat), flat)] for flat in flats])
             self._kept[key] = flats
         return self._kept[key]
+
+    def _drop_idle(self, chosen: Sequence[Body]) -> None:
+        """Forgets modules beyond the first of each kind that own weights and are not in use: only their memory is."""
+        for bodies in self._bodies.values():
+            bodies[1:] = [body for body in bodies[1:] if body in chosen or not body.owns_weights]
 
     def _install(self, bodies: Sequence[Body], layers: Sequence[int]) -> None:
         if len(bodies) == len(self._installed) and all(a is b for a, b in zip(bodies, self._installed, strict=True)):
@@ -183,12 +217,11 @@ class Stack:
         return Anatomy(layer, parts, ends)
 
 
-def _layers(model: Any, n_layers: int, stem: str) -> tuple[Module, str, list[Module]]:
-    """The module that holds the list of layers, the list's name there, and the layers."""
+def _path(model: Any, n_layers: int, stem: str) -> str:
+    """The name of the model's list of layers."""
     for name, module in model.named_modules():
         if isinstance(module, ModuleList) and len(module) == n_layers and name.endswith(stem.rpartition(".")[2]):
-            path, _, attribute = name.rpartition(".")
-            return model.get_submodule(path), attribute, list(module)
+            return str(name)
     raise ValueError(
         f"the live {type(model).__name__} has no list of {n_layers} layers named like {stem}; such an architecture "
         "is not supported"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automerge.recipe import Recipe
+from automerge.recipe import OutputLayer, Recipe
 
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """How the configurations of architectures call the number of layers."""
@@ -15,14 +15,7 @@ def origins(recipe: Recipe) -> tuple[int, ...]:
     """For every output layer the source layer whose attention it reads first: what a configuration says of that source
     layer, such as the kind of its attention, holds for the output layer.
     """
-    return tuple(
-        next(
-            (read.layer for name, fusion in layer.components if name == "attention" for read in fusion.inputs),
-            layer.components[0][1].inputs[0].layer,
-        )
-        or 0
-        for layer in recipe.layers
-    )
+    return tuple(_origin(layer) for layer in recipe.layers)
 
 
 def in_place(recipe: Recipe, n_layers: int) -> bool:
@@ -45,3 +38,11 @@ def stacked_config(config: Mapping[str, Any], layers: Sequence[int], n_layers: i
         if isinstance(value, list | tuple) and len(value) == n_layers and ("layer" in key or "block" in key):
             changed[key] = [value[layer] for layer in layers]
     return changed
+
+
+def _origin(layer: OutputLayer) -> int:
+    named = dict(layer.components)
+    first = named.get("attention") or next(iter(named.values()), None)
+    if first is None or first.inputs[0].layer is None:
+        raise ValueError(f"an output layer must read layers of sources, got {layer}; give it components with layers")
+    return first.inputs[0].layer

@@ -21,6 +21,7 @@ from automerge.family import Family
 from automerge.protocols import Space
 from automerge.recipe import BASE, Recipe
 from automerge.scaling import writers
+from automerge.stacking import origins
 
 YAML = (".yaml", ".yml")
 JSON = ".json"
@@ -99,9 +100,13 @@ def _matches(model: str, spelled: Mapping[str, str], folders: Mapping[str, Path]
 
 def _refuse_gaps(recipe: Recipe, alignment: Alignment) -> None:
     """Raises ValueError for a recipe that says nothing of tensors which its layers have."""
-    said = {place for place, _ in recipe.fusions()}
-    gaps = [f"{slot} of layer {depth}" for depth, slot in alignment.slots if (depth, slot) not in said]
-    if gaps and len(recipe.layers) == alignment.n_layers:
+    gaps = [
+        f"{slot} of layer {depth}"
+        for depth, (layer, origin) in enumerate(zip(recipe.layers, origins(recipe), strict=True))
+        for source_layer, slot in alignment.slots
+        if source_layer == origin and slot not in dict(layer.components)
+    ]
+    if gaps:
         rest = f" and {len(gaps) - 1} more" if len(gaps) > 1 else ""
         raise ValueError(f"it does not say what the {gaps[0]} is made of{rest}; give every component a fusion")
 

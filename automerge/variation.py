@@ -8,13 +8,13 @@ that can speak, so `depth_variation` edits them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.protocols import Gene
+from automerge.protocols import Gene, Space
 
 WIDTHS = (1, 2, 4, 8)
 """Lengths of the depth intervals that block mutation moves; the whole model is one more."""
@@ -27,6 +27,9 @@ SCALE = "scale"
 
 SIGMAS = (0.05, 0.15, 0.4)
 """Sizes of a shift, as shares of a gene's range."""
+
+N_TRIES = 20
+"""Attempts at a genotype that was not proposed before."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,18 @@ class Layout:
         found = np.ones(len(self.depth), dtype=bool)
         found[np.concatenate([self.blocks.ravel(), self.scales])] = False
         return found
+
+
+def new_sample(space: Space, seen: Collection[bytes], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A sample of the space in canonical form, shape (n_genes,), that is none of `seen`, the bytes of genotypes.
+
+    If none of N_TRIES samples is new, the space may be used up: then the last of them, which is a known one.
+    """
+    for _ in range(N_TRIES):
+        genotype = space.sample(1, rng)[0]
+        if genotype.tobytes() not in seen:
+            break
+    return np.asarray(genotype)
 
 
 def depth_crossover(

@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
+    Glm4MoeConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -44,6 +45,7 @@ FAMILIES = [
         "opt",
         "mixtral",
         "qwen3_moe",
+        "glm4_moe",
     )
     for tied in (False, True)
 ]
@@ -59,13 +61,17 @@ def make(
     torch.manual_seed(seed)
     model = build(configuration(family, tied=tied, **changes))
     with torch.no_grad():
-        for parameter in model.parameters():
+        stored = model.state_dict()
+        for parameter in (*model.parameters(), *(b for name, b in model.named_buffers() if name in stored)):
             # Norms and biases start as constants; no two tensors shall be equal.
             parameter.add_(0.2 * torch.randn_like(parameter))
         if like is not None:
             base = load(like)
-            for own, parent in zip(model.parameters(), base.parameters(), strict=True):
-                own.copy_(parent + 0.3 * own)
+            seen: set[int] = set()
+            for name, parent in base.state_dict().items():
+                if parent.data_ptr() not in seen:
+                    seen.add(parent.data_ptr())
+                    stored[name].copy_(parent + 0.3 * stored[name])
     model.to(torch.bfloat16).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
@@ -130,6 +136,17 @@ def configuration(family: str, *, tied: bool = False, **changes: Any) -> Pretrai
         "qwen3_moe": (
             Qwen3MoeConfig,
             {**sizes, **experts, "num_experts": N_EXPERTS, "moe_intermediate_size": 12, "head_dim": 8},
+        ),
+        "glm4_moe": (
+            Glm4MoeConfig,
+            {
+                **sizes,
+                **experts,
+                "n_routed_experts": N_EXPERTS,
+                "moe_intermediate_size": 12,
+                "head_dim": 8,
+                "first_k_dense_replace": 0,
+            },
         ),
     }
     kind, specific = known[family]

@@ -7,7 +7,10 @@ import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition
 
 from automerge import methods
-from automerge.fusion_genes import FusionGenes, option_faults
+from automerge.fusion_genes import (
+    FusionGenes,
+    option_faults,
+)
 from automerge.protocols import Gene
 from automerge.recipe import BASE, Fusion, Input
 
@@ -240,7 +243,22 @@ def test_faulty_options_are_listed_together() -> None:
 
 def test_strengths_lie_within_the_weights() -> None:
     options: dict[str, Any] = {"sources": ["a"], "methods": ["linear"], "max_weight": 1.5}
+    wrong: list[Any] = [0.0, -1, "abc", None, float("nan"), float("inf"), True]
     assert option_faults(**options, strengths=[0.1, 1.5]) == []
-    for strength in (0.0, 1.6):
-        (fault,) = option_faults(**options, strengths=[strength])
-        assert "strengths must lie in (0, max_weight]" in fault
+    (fault,) = option_faults(**options, strengths=[1.6])
+    assert "strengths must lie in (0, max_weight]" in fault
+    for strength in wrong:
+        assert option_faults(**options, strengths=[strength]) == [
+            f"strengths: expected numbers above 0, got [{strength!r}]"
+        ]
+
+
+def test_faults_of_one_option_do_not_hide_those_of_others() -> None:
+    wrong: dict[str, Any] = {"sources": ["a"], "methods": None, "max_weight": "abc", "strengths": 0.5}
+    assert [fault.split(":")[0] for fault in option_faults(**wrong)] == ["methods", "max_weight", "strengths"]
+    named: dict[str, Any] = {"sources": ["a"], "methods": [["linear"], ["linear"]], "max_weight": 1}
+    faults = option_faults(**named)
+    assert [fault.split(",")[0] for fault in faults[1:]] == [
+        "unknown method ['linear']",
+        "each method can be named once",
+    ]

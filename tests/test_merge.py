@@ -13,6 +13,7 @@ from automerge.model import ResidentModel, load_causal_lm
 from automerge.protocols import Source
 from automerge.recipe import Fusion, Input, uniform
 from automerge.resident import plans
+from automerge.resident.placement import Placement
 from automerge.sources.adapter import AdapterSource
 from automerge.sources.checkpoint import CheckpointSource
 from automerge.sources.memory import MemorySource
@@ -149,6 +150,27 @@ def test_adapters_and_checkpoints_mix_as_if_adapters_were_merged_in(
     for key, tensor in mixed.items():
         # The sums run in another order, so a value near the middle of two bfloat16 numbers may round to the other.
         torch.testing.assert_close(tensor.float(), dense[key].float(), rtol=2**-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear", "slerp", "karcher", "model_stock", "ties", "dare_linear", "sce"])
+@pytest.mark.parametrize("placement", ["device", "disk"])
+def test_merging_leaves_the_sources_as_they_are(
+    name: str, placement: Placement, llama: dict[str, Path], tmp_path: Path
+) -> None:
+    base = adapters.load(llama["base"])
+    base.save_pretrained(tmp_path / "base")  # float32: pieces of it need no conversion, so they are no copies
+    source = CheckpointSource("base", str(tmp_path / "base"))
+    options: dict[str, Any] = {"r": 2, "target_modules": ["q_proj", "down_proj"]}
+    given: list[Source] = [source]
+    for seed, adapter in enumerate(("one", "two")):
+        folder = adapters.make_adapter(tmp_path / "base", tmp_path / adapter, seed=seed, **options)
+        given.append(AdapterSource(adapter, str(folder), base=source))
+    sources = ResidentSources(given, placement=placement)
+    recipe = uniform(Fusion(name, (Input("one", None, 0.5), Input("two", None, 0.5))), toy.N_LAYERS)
+    plain = uniform(Fusion("passthrough", (Input("base", None),)), toy.N_LAYERS)
+    first = sources.state_dict(recipe)
+    assert all(torch.equal(tensor, first[key]) for key, tensor in sources.state_dict(recipe).items())
+    assert all(torch.equal(tensor, source.tensor(key)) for key, tensor in sources.state_dict(plain).items())
 
 
 def test_thirty_adapters_are_added_up_by_their_factors(

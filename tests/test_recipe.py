@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -46,3 +47,16 @@ def test_from_json_names_what_is_missing() -> None:
         Recipe.from_json(json.dumps(content))
     with pytest.raises(ValueError, match="not a recipe"):
         Recipe.from_json("{")
+
+
+def test_scales_and_their_meaning_are_checked_and_travel() -> None:
+    layer = uniform(fused("passthrough", ("left", 1.0)), 1).layers[0]
+    with pytest.raises(ValueError, match="the scale of a layer must be finite, got nan"):
+        replace(layer, scale=float("nan"))
+    recipe = uniform(fused("passthrough", ("left", 1.0)), 1)
+    with pytest.raises(ValueError, match="scaling must be one of residual, branch_mlp, got 'stream'"):
+        replace(recipe, scaling="stream")  # type: ignore[arg-type]
+    other = replace(recipe, scaling="branch_mlp")
+    assert "scaling" not in recipe.to_json()
+    assert Recipe.from_json(other.to_json()) == other
+    assert other.id != recipe.id

@@ -370,6 +370,31 @@ def test_scores_stand_over_costs_with_fewer_to_the_right(tmp_path: Path) -> None
     assert list(front.y) == sorted(front.y, reverse=True)
 
 
+@pytest.mark.parametrize(("layers", "moves"), [((11, 10, 9), False), ((12, 12, 12), True)])
+def test_names_over_a_cost_do_not_touch(tmp_path: Path, layers: Sequence[int], moves: bool) -> None:
+    """Sources and models in columns of equal cost; the scale in pixels is estimated here anew."""
+    (figure,) = models(with_layers(tmp_path, tasks=("calc",), layers=layers))
+    assert all(trace.text is None for trace in figure.data)
+    names = {note.text: note for note in figure.layout.annotations}
+    assert set(names) == {"base", "math", "code", "1", "2", "3"}
+    for group, own in {"base and sources": ("base", "math", "code"), "recommended": ("1", "2", "3")}.items():
+        points = next(trace for trace in figure.data if trace.name == group and trace.visible)
+        assert [(names[name].x, names[name].y) for name in own] == list(zip(points.x, points.y, strict=True))
+    low = min(y - minus for trace in bars(figure) for y, minus in zip(trace.y, trace.error_y.arrayminus, strict=True))
+    high = max(y + plus for trace in bars(figure) for y, plus in zip(trace.y, trace.error_y.array, strict=True))
+    pixels = 380 / (high - low)
+    for x in {note.x for note in names.values()}:
+        at = sorted(note.y * pixels + note.yshift for note in names.values() if note.x == x)
+        assert all(above - below >= 12 for below, above in pairwise(at))
+    assert {note.xanchor for note in names.values()} == {"left"}
+    assert any(note.yshift for note in names.values()) == moves
+
+
+def bars(figure: Any) -> list[Any]:
+    """The traces of a figure that show, with error bars upwards."""
+    return [trace for trace in figure.data if trace.visible and trace.error_y.array is not None]
+
+
 @pytest.mark.parametrize(
     ("layers", "step"), [((12, 9, 7), 1), ((12, 12, 12), 1), ((12, 25, 9), 2), ((12, 70, 10), 5), ((12, 112, 40), 10)]
 )
@@ -386,11 +411,10 @@ def test_two_scores_and_a_cost_make_three_figures_and_the_cost_is_never_left_out
     titles = [(figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) for figure in figures]
     layers, calc, sort = "layers (lower is better)", "calc, test items (%)", "sort, test items (%)"
     assert titles == [(calc, sort), (layers, calc), (layers, sort)]
-    labels = [
-        list(next(trace for trace in figure.data if trace.name == "recommended" and trace.visible).text)
-        for figure in figures
-    ]
-    assert labels == [["1 (12)", "2 (9)", "3 (7)"], ["1", "2", "3"], ["1", "2", "3"]]
+    recommended = next(trace for trace in figures[0].data if trace.name == "recommended" and trace.visible)
+    assert list(recommended.text) == ["1 (12)", "2 (9)", "3 (7)"]
+    for figure in figures[1:]:
+        assert {"1", "2", "3"} <= {note.text for note in figure.layout.annotations}
     write_report(tmp_path)
     assert "does not draw: layers" in re.sub(r"\s+", " ", page(tmp_path))
 
@@ -415,6 +439,28 @@ def test_interrupted_run_shows_its_front_as_not_tested(tmp_path: Path) -> None:
     assert content["hypervolume"]["test"] == {"sets": {}, "recommended_minus": {}}
     assert "not tested" in content["conclusion"]
     assert "--point" not in page(tmp_path)
+
+
+def test_models_outside_the_bounds_are_compared_with_but_not_chosen(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.references()
+    origin = {"operator": REFERENCE, "name": "deep", "kind": "uniform", "eligible": False}
+    run.evaluate(5, (0.99, 0.99), origin=origin, phase="reference", weight=0.3)
+    run.candidate(6, (0.9, 0.9))
+    points = by_name(run.report())
+    assert [name for name, point in points.items() if point["group"] == "recommended"] == ["#6"]
+    assert points["deep"]["group"] == "uniform"
+    row = r"<tr>\s*<td>(\S+)</td><td>(?:source|uniform)</td>.*?<td>([^<>]*)</td>\s*</tr>"
+    rows = re.findall(row, page(tmp_path), re.S)
+    remarks = {name: remark.strip() for name, remark in rows}
+    assert remarks["deep"] == "outside the bounds of the space"
+    assert set(remarks.values()) == {"", remarks["deep"]}
+
+
+def test_the_page_tells_the_reference_point_in_natural_signs(tmp_path: Path) -> None:
+    with_layers(tmp_path, tasks=("calc", "sort"))
+    write_report(tmp_path)
+    assert "above the reference point, calc 20.0\xa0%, sort 20.0\xa0%, layers 13." in page(tmp_path)
 
 
 def test_failed_test_is_told_with_its_reason(tmp_path: Path) -> None:
@@ -707,7 +753,7 @@ def test_the_page_shows_layers_in_their_places_as_a_map_and_stacks_as_a_picture(
     assert [number for number, piece in found.items() if '<svg class="stack"' in piece] == [2, 3, 4, 5]
     assert [number for number, piece in found.items() if '<table class="map' in piece] == [1]
     assert "factor of what the mlp adds" in found[5]
-    assert "<td>ties: math 4 (0.5), code 4 (0.4), chat 4 (0.6), density 0.5</td>" in found[3]
+    assert "<td>ties: math 4 (0.5), code 4 (0.4), chat 4 (0.6), sum 1.5, density 0.5</td>" in found[3]
     assert "Embeddings, final norm and head: base." in found[3]
     titles = re.findall(r'<option value="\d+">(.*?)</option>', text, re.S)
     assert [title.strip() for title in titles] == [

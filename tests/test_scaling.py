@@ -58,6 +58,8 @@ def test_projections_end_branches_unless_norms_follow_them() -> None:
     assert writers([*llama, *behind], "olmo2") == behind
     assert writers([*llama, *behind], "gemma2") == {name: (branch, 1.0) for name, (branch, _) in behind.items()}
     assert writers(["mixer.out_proj.weight"], "mamba") == {}
+    fused = ["self_attn.o_proj.weight", "mlp.experts.down_proj", "mlp.experts.down_proj_bias", "mlp.router.bias"]
+    assert set(writers(fused, "gpt_oss")) == set(fused[:3])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from automerge.history import History
+from automerge.history import History, eligible
 from automerge.log import RunLog
 from automerge.pareto import hypervolume
 from automerge.protocols import Reference
@@ -284,6 +284,22 @@ def test_references_outside_the_space_are_tested_and_recommended_like_others(tmp
     assert names["best"] in history.recommended
     # They come on top of the budget, as all references do.
     assert steps[-1].n_trials == 40
+
+
+def test_references_that_break_the_bounds_of_the_space_are_tested_and_never_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = Reference(None, "uniform", split(1.0), eligible=False)
+    known = LayerwiseFusion.references
+    monkeypatch.setattr(LayerwiseFusion, "references", lambda space: {**known(space), "best": best})
+    history, steps = finished(tmp_path)
+    (number,) = (trial for trial in history.references if history.name(trial) == "best")
+    assert history.tests[number]["a"].n == N_ITEMS
+    assert not eligible(history.trials[number])
+    assert number not in history.recommended
+    # It would dominate more than all others together.
+    values = [trial.values(history.objectives) for trial in history.trials.values() if eligible(trial)]
+    assert steps[-1].hypervolume <= hypervolume(np.array(values), history.reference_point)
 
 
 @pytest.mark.usefixtures("half_outside")

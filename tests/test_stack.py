@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,27 +12,32 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from automerge.merge import ResidentSources
-from automerge.model import ResidentModel, load_causal_lm
+from automerge.model import DType, ResidentModel, load_causal_lm
 from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe, Scaling, uniform
 from automerge.scaling import gains
+from automerge.sources.adapter import AdapterSource
 from automerge.sources.checkpoint import CheckpointSource
+from tests import adapters, architectures
 from tests.toy import N_LAYERS, fused
 
 OUTER = Fusion("passthrough", (Input("left", None),))
 MEAN = uniform(fused("linear", ("left", 0.5), ("right", 0.5)), N_LAYERS)
 
 
-def stack(*layers: tuple[str, int] | tuple[str, int, float], scaling: Scaling = "residual") -> Recipe:
+def stack(
+    *layers: tuple[str, int] | tuple[str, int, float], scaling: Scaling = "residual", outer: str = "left"
+) -> Recipe:
     """Layers of sources as they are: (source, layer) or (source, layer, scale)."""
     made = []
     for source, layer, *scale in layers:
         fusion = Fusion("passthrough", (Input(source, layer),))
         made.append(OutputLayer(tuple((component, fusion) for component in COMPONENTS), *scale))
-    return Recipe(tuple(made), OUTER, scaling)
+    return Recipe(tuple(made), Fusion("passthrough", (Input(outer, None),)), scaling)
 
 
 def tokens(resident: ResidentModel) -> Tensor:
-    return torch.arange(2 * 9).view(2, 9) % resident.lm.model.config.vocab_size
+    n_tokens: int = resident.lm.model.config.vocab_size
+    return torch.arange(2 * 9).view(2, 9) % n_tokens
 
 
 def logits(resident: ResidentModel) -> Tensor:
@@ -42,8 +48,8 @@ def logits(resident: ResidentModel) -> Tensor:
 
 def by_hand(resident: ResidentModel, folders: dict[str, Path], recipe: Recipe) -> Tensor:
     """The logits of a stack, its layers run one after the other by hand, hidden states and branches truly scaled."""
-    models = {
-        name: LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for name, folder in folders.items()
+    models: dict[str, Any] = {
+        name: LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32) for name, folder in folders.items()
     }
     ids = tokens(resident)
     left = models["left"].model
@@ -150,7 +156,8 @@ def test_gains_are_folded_into_the_ends_of_branches_and_the_rest_stays_shared(wh
 def test_every_occurrence_of_a_layer_has_its_own_place_in_the_cache(resident: ResidentModel) -> None:
     recipe = stack(("left", 0), ("left", 0), ("right", 2), ("left", 0))
     resident.write(recipe)
-    assert [layer.self_attn.layer_idx for layer in resident.layers] == [0, 1, 2, 3]
+    numbered: list[Any] = resident.layers
+    assert [layer.self_attn.layer_idx for layer in numbered] == [0, 1, 2, 3]
     live = resident.lm.model
     ids = tokens(resident)
     with torch.inference_mode():
@@ -178,10 +185,61 @@ def test_without_memory_for_copies_layers_are_written(
     torch.testing.assert_close(logits(resident), by_hand(resident, llama, recipe), rtol=0, atol=1e-5)
 
 
+def test_copies_of_layers_leave_their_share_of_memory_free(
+    resident: ResidentModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = stack(*(("left", depth) for depth in range(N_LAYERS)), ("right", 0))
+    layer = resident._stack.n_bytes_of_copies() // (2 * N_LAYERS)
+    # However little is left, what is free is never asked again: copies may take nine tenths of it in all.
+    monkeypatch.setattr("automerge.stack.free_bytes", lambda _device: 2.5 * layer)
+    resident.write(whole)
+    kept = sum(flat.numel() * flat.itemsize for flats in resident._stack._kept.values() for flat in flats)
+    assert 1.5 * layer < kept <= 0.9 * 2.5 * layer
+
+
+def test_modules_beyond_the_first_are_forgotten_with_their_weights(resident: ResidentModel) -> None:
+    fused = Recipe((MEAN.layers[0],) * 4, MEAN.outer)
+    assert resident.write(fused) == 4 * 3 + 1
+    assert len({id(layer) for layer in resident.layers}) == 4
+    resident.write(MEAN)
+    assert len(resident._stack._bodies[0]) == 1
+
+
+def test_recipes_that_leave_a_component_out_or_join_unlike_layers_are_refused(
+    resident: ResidentModel, tmp_path: Path
+) -> None:
+    whole = stack(("left", 0), ("left", 1))
+    gap = OutputLayer(whole.layers[1].components[:1] + whole.layers[1].components[2:])
+    with pytest.raises(ValueError, match="layer 1 of the recipe does not say what its mlp is made of"):
+        resident.write(Recipe((whole.layers[0], gap), OUTER))
+    twice = OutputLayer((*whole.layers[1].components, whole.layers[1].components[0]))
+    with pytest.raises(ValueError, match="layer 1 of the recipe names a component twice"):
+        resident.write(Recipe((whole.layers[0], twice), OUTER))
+    base = architectures.make(tmp_path, "qwen3_moe", mlp_only_layers=[0])
+    unlike = ResidentModel(load_causal_lm(base), ResidentSources([CheckpointSource("base", str(base))]))
+    reads = [Fusion("passthrough", (Input("base", depth),)) for depth in (0, 1, 0)]
+    mixed = OutputLayer(tuple(zip(COMPONENTS, reads, strict=True)))
+    with pytest.raises(ValueError, match="has the mlp of layer 1, whose tensors are unlike those of layer 0"):
+        unlike.write(Recipe((mixed,), Fusion("passthrough", (Input("base", None),))))
+
+
+def test_an_adapter_that_leaves_layers_alone_shares_those_of_the_base(
+    llama: dict[str, Path], tmp_path: Path, whole: ResidentModel
+) -> None:
+    folder = adapters.make_adapter(llama["base"], tmp_path / "adapter", r=2, target_modules=["q_proj"])
+    base = CheckpointSource("base", str(tmp_path / "base"))
+    sources = ResidentSources([base, AdapterSource("adapter", str(folder), base=base)])
+    resident = ResidentModel(load_causal_lm(llama["base"]), sources)
+    resident.write(stack(("adapter", 0), ("base", 0), outer="base"))
+    changed, plain = (dict(layer.named_parameters()) for layer in resident.layers)
+    shared = {name for name, parameter in changed.items() if parameter.data_ptr() == plain[name].data_ptr()}
+    assert shared == {name for name in changed if not name.startswith("self_attn")}
+
+
 def test_a_layer_that_no_source_has_and_scales_out_of_bounds_are_refused(resident: ResidentModel) -> None:
     resident.write(MEAN)
     expected = logits(resident)
-    with pytest.raises(ValueError, match=r"reads layers \[3\]; the sources have layers 0..2"):
+    with pytest.raises(ValueError, match=r"reads layer 3; the sources have layers 0\.\.2"):
         resident.write(stack(("left", 0), ("left", 3)))
     with pytest.raises(ValueError, match=r"layer 0 scales the residual stream by 0\.01"):
         resident.write(stack(("left", 0, 0.01), ("left", 1)))
@@ -190,11 +248,18 @@ def test_a_layer_that_no_source_has_and_scales_out_of_bounds_are_refused(residen
     assert resident.write(MEAN) == 4
 
 
-def test_half_precision_folds_from_the_stored_weights(llama: dict[str, Path], whole: ResidentModel) -> None:
-    half = ResidentModel(load_causal_lm(llama["base"], dtype="bfloat16"), whole.sources)
-    recipe = stack(("left", 0, 0.7), ("right", 1))
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("family", "end"), [("llama", "mlp.down_proj.weight"), ("mixtral", "mlp.experts.down_proj")])
+def test_half_precision_folds_from_the_stored_weights(family: str, end: str, dtype: DType, tmp_path: Path) -> None:
+    base = architectures.make(tmp_path, family)
+    file = base / "model.safetensors"
+    save_file({name: tensor.float() * 1.001 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    sources = ResidentSources([CheckpointSource("base", str(base))], model_type=family)
+    half = ResidentModel(load_causal_lm(base, dtype=dtype), sources)
+    recipe = stack(("base", 0, 0.7), ("base", 1), outer="base")
     half.write(recipe)
-    stored = dict(whole.sources.tensors(recipe))["model.layers.1.mlp.down_proj.weight"]
-    assert stored.dtype == torch.float32
-    assert torch.equal(half.layers[1].mlp.down_proj.weight, stored.bfloat16())
+    stored = dict(sources.tensors(recipe))
+    names = [name for name in stored if "layers.1." in name and ("down_proj" in name or ".w2." in name)]
+    expected = torch.stack([stored[name].to(getattr(torch, dtype)) for name in names]).squeeze(0)
+    assert torch.equal(dict(half.layers[1].named_parameters())[end], expected)
     assert gains(recipe)[1].mlp == pytest.approx(1 / 0.7)

@@ -3,7 +3,8 @@ from collections.abc import Callable
 import numpy as np
 
 from automerge.protocols import Gene
-from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
+from automerge.variation import N_TRIES, Layout, block_mutation, depth_crossover, new_sample, slot_mutation
+from tests.conformance.members import dis
 
 N_DEPTHS = 6
 GENES = tuple(
@@ -26,6 +27,24 @@ ZERO, ONE = np.zeros(len(GENES)), np.ones(len(GENES))
 def children(operator: Callable[[np.random.Generator], np.ndarray], n: int = 400) -> np.ndarray:
     rng = np.random.default_rng(0)
     return np.array([operator(rng) for _ in range(n)])
+
+
+def test_a_new_sample_is_the_first_of_the_stream_that_is_not_known() -> None:
+    space = dis()
+    rng = np.random.default_rng(0)
+    stream = [space.sample(1, rng)[0].tobytes() for _ in range(N_TRIES + 1)]
+    assert len(set(stream)) == len(stream)
+    for n_known in (0, 1, 5, N_TRIES - 1):
+        rng = np.random.default_rng(0)
+        assert new_sample(space, stream[:n_known], rng).tobytes() == stream[n_known]
+        assert space.sample(1, rng)[0].tobytes() == stream[n_known + 1]
+
+
+def test_a_space_without_new_samples_gives_a_known_one() -> None:
+    space = dis()
+    rng = np.random.default_rng(0)
+    stream = [space.sample(1, rng)[0].tobytes() for _ in range(N_TRIES)]
+    assert new_sample(space, stream, np.random.default_rng(0)).tobytes() == stream[-1]
 
 
 def test_crossover_takes_every_slot_whole_and_mostly_intervals_of_depth() -> None:

@@ -3,8 +3,9 @@
 All columns lie in [0, 1]. For every free position there are, in this order,
 
 - `P.SOURCE`: how often the source's block occurs, a fused block counting with the source's weight;
-- `P.SOURCE.gain`: the mean gain with which these blocks are added to the residual stream, 0 without any: on a
-  logarithmic scale with 1 at 0.5 where scales multiply the stream, else as a share of the largest scale;
+- `P.SOURCE.gain`: the mean gain with which the layers of these blocks are added to the residual stream, 0 without any:
+  on a logarithmic scale with 1 at 0.5 where scales multiply the stream, else that of their mlps as a share of the
+  largest scale;
 - `P.scale`: the scale as a share of the largest;
 - `P.A.before.B`: the share of pairs of A's and B's blocks in which A's comes first, 0.5 without any;
 - `P.fused`: how often the fused block occurs;
@@ -94,10 +95,12 @@ class StackFeatures:
         return list(combinations(range(1, self.grid.n_codes), 2)) if self.grid.max_blocks > 1 else []
 
     def _gains(self, blocks: Blocks, scales: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The factor of what each block adds, where its scale acts last; shape of `blocks`."""
+        """The mean factor of what the layers of each block, or their mlps, add; shape of `blocks`."""
         if self.scaling == "branch_mlp":
             behind = np.concatenate([blocks[:, :, 1:], np.zeros_like(blocks[:, :, :1])], axis=2)
-            return np.where((blocks > 0) & (behind == 0), scales[:, :, None], 1.0)
+            widths = self.grid.widths[self.grid.free]
+            scaled = (widths - 1 + scales) / widths  # only the last layer of a position is scaled
+            return np.where((blocks > 0) & (behind == 0), scaled[:, :, None], 1.0)
         before = np.cumprod(scales, axis=1) / scales
         return np.broadcast_to(1 / before[:, :, None], blocks.shape)
 

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.options import whole_faults
+
 Blocks = NDArray[np.int64]
 """Codes of blocks, shape (n, n_free, max_blocks) of n stacks or (n_free, max_blocks) of one."""
 
@@ -34,10 +36,9 @@ class Grid:
 
     def faults(self) -> list[str]:
         """Every reason why there are no such stacks, as messages; empty if there is none."""
-        ones = ("n_layers", "granularity", "max_blocks", "max_repeats", "min_layers")
-        found = [f"{name} must be >= 1, got {getattr(self, name)}" for name in ones if getattr(self, name) < 1]
-        if self.fixed_first < 0 or self.fixed_last < 0:
-            found.append(f"fixed_first and fixed_last must be >= 0, got {self.fixed_first} and {self.fixed_last}")
+        ones = ("n_layers", "granularity", "max_blocks", "max_repeats", "min_layers", "max_layers")
+        found = whole_faults(1, **{name: getattr(self, name) for name in ones})
+        found += whole_faults(0, fixed_first=self.fixed_first, fixed_last=self.fixed_last)
         if found:
             return found
         if not len(self.free):
@@ -95,6 +96,12 @@ class Grid:
     def n_fixed(self) -> int:
         """Number of layers at fixed positions."""
         return int(self.widths[~self.is_free].sum())
+
+    @property
+    def most_layers(self) -> int:
+        """The layers of the deepest stack, at most: `max_layers`, or fewer if the positions cannot hold as many."""
+        n_blocks = min(self.max_blocks, self.max_repeats * (self.n_codes - 1))
+        return min(self.max_layers, self.n_fixed + n_blocks * int(self.widths[self.free].sum()))
 
     @property
     def holds_sources(self) -> bool:

@@ -19,12 +19,13 @@ import torch
 
 from automerge.check.workload import Ends, Rates, Sizes, Work, candidate, evaluation, n_candidates, workload
 from automerge.fidelity import Ladder
-from automerge.merge import ResidentSources, Run
+from automerge.merge import PASSTHROUGH, ResidentSources, Run
 from automerge.model import ResidentModel
 from automerge.protocols import Space, Task
 from automerge.recipe import Fusion, Recipe
 from automerge.resident.placement import Demand, free_bytes, gigabytes
 from automerge.search import Budget
+from automerge.stacking import in_place
 
 ENOUGH = 0.25
 """Seconds after which a measurement is long enough."""
@@ -54,10 +55,11 @@ class MergeTime(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """About what a search takes.
+    """About what a search takes; `rates` are those of its candidates.
 
     `by_rung` gives the seconds of one candidate up to each number of items, `phases` those of every phase. `demand` is
-    what weights need in memory, `free_memory` what is free with the sources loaded; `run`, `export` and `free_disk` are
+    what weights need in memory, `copies` what layers take that stacks refer to in another dtype than their source's,
+    `free_memory` what is free with the sources loaded; `run`, `export` and `free_disk` are
     bytes: of the run's folder, of an exported model, and of the disk of `folder`.
     """
 
@@ -67,6 +69,7 @@ class Estimate:
     by_rung: Mapping[int, float]
     phases: Mapping[str, float]
     demand: Demand
+    copies: int
     free_memory: int
     run: int
     export: int
@@ -95,6 +98,12 @@ class Estimate:
             found.append(
                 f"the masks of random methods take {gigabytes(self.demand.masks)}, but only "
                 f"{gigabytes(self.free_memory)} are free; search methods without masks or take a larger device"
+            )
+        if self.copies > self.free_memory:
+            found.append(
+                f"the layers of all sources in the dtype of the computation take {gigabytes(self.copies)}, but only "
+                f"{gigabytes(self.free_memory)} are free, so stacks will copy layers for every candidate; set "
+                "model.dtype to that of the checkpoints"
             )
         if self.run > self.free_disk:
             found.append(
@@ -132,26 +141,31 @@ def estimate(
     recipes = [space.decode(genotype) for genotype in genotypes]
     merge = merge_time(model.sources, recipes)
     rates = Rates(merge.seconds, {name: item_seconds(model, task, ladder.rungs[0]) for name, task in tasks.items()})
+    # The base was asked; candidates take longer by as much as they are deeper.
+    n_layers = model.sources.alignment.n_layers
+    depth = float(np.mean([len(recipe.layers) for recipe in recipes])) / n_layers
+    own = Rates(merge.seconds, {name: depth * seconds for name, seconds in rates.items.items()})
     sizes = Sizes(
         search={name: task.size("search") for name, task in tasks.items()},
         test={name: min(task.size("test"), test_items or task.size("test")) for name, task in tasks.items()},
     )
-    candidates = n_candidates(candidate(sizes.search, ladder), budget, rates, n_workers=n_workers)
+    candidates = n_candidates(candidate(sizes.search, ladder), budget, own, n_workers=n_workers)
     ends = Ends(references=len(space.references()) + n_given, verify=n_verify, recommend=n_recommend)
     work = workload(sizes, ladder, ends, candidates)
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     recipe_bytes = float(np.mean([len(recipe.to_json()) for recipe in recipes])) + genotypes[0].nbytes
     return Estimate(
-        rates=rates,
+        rates=own,
         preparation=merge.preparation,
         candidates=candidates,
-        by_rung={rung: rates.seconds(evaluation(sizes.search, 0, rung)) for rung in ladder.rungs},
+        by_rung={rung: own.seconds(evaluation(sizes.search, 0, rung)) for rung in ladder.rungs},
         phases={
             # References, verification and test ask for one model after the other, whatever the number of workers.
-            name: rates.seconds(part) / (n_workers if name == "search" else 1)
+            name: (rates if name == "reference models" else own).seconds(part) / (n_workers if name == "search" else 1)
             for name, part in work.items()
         },
         demand=model.sources.demand,
+        copies=model.n_bytes_of_copies() if any(not in_place(recipe, n_layers) for recipe in recipes) else 0,
         free_memory=free_bytes(model.sources.device),
         run=_run_bytes(work, (candidates + ends.references) * recipe_bytes),
         export=sum(block.size * block.dtype.itemsize for blocks in model.sources.layout.values() for block in blocks),
@@ -164,16 +178,20 @@ def merge_time(sources: ResidentSources, recipes: Sequence[Recipe]) -> MergeTime
     """The time to write a model of such recipes.
 
     Each of their methods writes the largest slot within a layer twice, into memory of its own; the first time includes
-    what the method has to learn of the tensors. Methods weigh by how often the recipes use them.
+    what the method has to learn of the tensors. Methods weigh by how often the recipes use them; what a stack passes
+    through is only referred to.
     """
     sizes = {slot: sum(block.size for block in blocks) for slot, blocks in sources.layout.items()}
     component = max((slot for slot in sizes if slot[0] is not None), key=lambda slot: sizes[slot])[1]
     examples: dict[str, list[Fusion]] = {}
+    n_fusions = 0
     for recipe in recipes:
+        stacked = not in_place(recipe, sources.alignment.n_layers)
         for (_, own), fusion in recipe.fusions():
             if own == component and sizes.get((fusion.inputs[0].layer, own)):
-                examples.setdefault(fusion.method, []).append(fusion)
-    n_fusions = sum(len(fusions) for fusions in examples.values())
+                n_fusions += 1
+                if not (stacked and fusion.method == PASSTHROUGH):
+                    examples.setdefault(fusion.method, []).append(fusion)
     seconds = preparation = 0.0
     for fusions in examples.values():
         # Those that read most take longest; a lone input may be a mere copy.

@@ -19,10 +19,13 @@ from torch.nn import Module
 from automerge.model import ResidentModel
 from automerge.recipe import BASE, Fusion, Input, OutputLayer, Recipe, uniform
 from automerge.scaling import Gains, gains
-from automerge.stacking import in_place
+from automerge.stacking import in_place, origins
 
 PROBE = (2, 16)
 """Rows and tokens of the text on which scales are tried."""
+
+SCALE = 0.6
+"""Layers are scaled by this and by its inverse in turns, so that no product leaves its bounds in deep models."""
 
 TOLERANCE = 0.2
 """Largest share of the effect of scales by which folded and true ones may differ: the epsilon of norms and rounding
@@ -32,17 +35,22 @@ make some percent, an architecture to which they cannot be folded makes about 1.
 def stack_faults(model: ResidentModel, recipes: Sequence[Recipe]) -> list[str]:
     """Every reason why the live model cannot be what such recipes describe; empty if there is none.
 
-    Writes the model; recipes that leave all layers at their places, unscaled, need no trial.
+    The model is written meanwhile and holds the base in the end; recipes that leave all layers at their places,
+    unscaled, need no trial.
     """
     n_layers = model.sources.alignment.n_layers
     stacks = [recipe for recipe in recipes if not in_place(recipe, n_layers)]
-    found = []
-    moved = [recipe for recipe in stacks if any(_moves(recipe))]
-    if moved:
-        most = max(moved, key=lambda recipe: sum(_moves(recipe)))
-        found += _moving_faults(model, most)
-    if any(gain != Gains() for recipe in stacks for gain in gains(recipe)):
+    found = _moving_faults(model, _telling(stacks))
+    scaled = [recipe for recipe in stacks if any(gain != Gains() for gain in gains(recipe))]
+    if scaled and not model.sources.writers:
+        found.append(
+            "scales are searched, but no tensors are known that end a layer's branches; set space.scaling: null"
+        )
+    elif any(recipe.scaling == "residual" for recipe in scaled):
+        # A factor of what an mlp adds is folded as it is, whatever the model does with the sum.
         found += _scaling_faults(model)
+    if stacks:
+        model.write(uniform(Fusion("passthrough", (Input(BASE, None),)), n_layers))
     return found
 
 
@@ -64,52 +72,54 @@ def scaled_hidden_states(layers: Sequence[Module], scales: Sequence[float]) -> I
             hook.remove()
 
 
-def _moves(recipe: Recipe) -> list[bool]:
-    """Of every output layer, whether it comes from another place in its source."""
-    return [layer.components[0][1].inputs[0].layer != depth for depth, layer in enumerate(recipe.layers)]
+def _telling(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Few of the recipes, which together move every layer to every place to which some of them moves it."""
+    left = {k: {pair for pair in enumerate(origins(recipe)) if pair[0] != pair[1]} for k, recipe in enumerate(recipes)}
+    chosen = []
+    while any(left.values()):
+        most = max(left, key=lambda k: len(left[k]))
+        chosen.append(recipes[most])
+        told = left[most]
+        left = {k: pairs - told for k, pairs in left.items()}
+    return chosen
 
 
-def _moving_faults(model: ResidentModel, recipe: Recipe) -> list[str]:
-    """What differs between the live stack and a model that is built from its configuration."""
-    model.write(recipe)
+def _moving_faults(model: ResidentModel, recipes: Sequence[Recipe]) -> list[str]:
+    """What differs between live stacks and models that are built from their configurations."""
     live: Any = model.lm.model
-    with torch.device("meta"):
-        fresh = type(live)(deepcopy(live.config))
-    expected = dict(_facts(fresh))
-    differing = [
-        f"{name} is {expected.get(name)!r} by the configuration, {fact!r} in the source's layer"
-        for name, fact in _facts(live)
-        if expected.get(name) != fact
-    ]
-    if not differing:
-        return []
-    return [
-        f"layers of {type(live).__name__} cannot be moved: its configuration cannot say that {differing[0]}; search "
-        "a space that leaves layers at their places, such as lfs"
-    ]
+    for recipe in recipes:
+        model.write(recipe)
+        with torch.device("meta"):
+            fresh = type(live)(deepcopy(live.config))
+        expected = dict(_facts(fresh.get_submodule(model.path)))
+        for name, fact in _facts(live.get_submodule(model.path)):
+            if expected.get(name) != fact:
+                return [
+                    f"layers of {type(live).__name__} cannot be moved: {name} is {expected.get(name)!r} by the "
+                    f"configuration of the stack, {fact!r} in the source's layer; search a space that leaves layers at "
+                    "their places, such as lfs"
+                ]
+    return []
 
 
-def _facts(model: Module) -> Iterator[tuple[str, Any]]:
-    """Yields (name, value) of what makes a module act as it does: shapes of parameters, plain attributes."""
-    for name, parameter in model.named_parameters():
-        yield name, tuple(parameter.shape)
-    for path, module in model.named_modules():
+def _facts(layers: Module) -> Iterator[tuple[str, Any]]:
+    """Yields (name, value) of what makes layers act as they do: shapes of weights, plain attributes."""
+    for name, weight in layers.state_dict(keep_vars=True).items():
+        yield name, tuple(weight.shape)
+    for path, module in layers.named_modules():
         for key, value in vars(module).items():
             if isinstance(value, bool | int | float | str) and not key.startswith("_") and key != "training":
                 yield f"{path}.{key}", value
 
 
 def _scaling_faults(model: ResidentModel) -> list[str]:
-    """Whether folded scales act as if the hidden states were scaled after each layer."""
+    """Whether folded residual scales act as if the hidden states were multiplied after each layer."""
     n_layers = model.sources.alignment.n_layers
     plain = uniform(Fusion("passthrough", (Input(BASE, None),)), n_layers)
-    # Scales that do not cancel, so that a factor which is lost anywhere shows.
-    scales = [(0.6, 1.5)[depth % 2] for depth in range(n_layers)]
+    scales = [(SCALE, 1 / SCALE)[depth % 2] for depth in range(n_layers)]
     scaled = Recipe(
         tuple(OutputLayer(layer.components, s) for layer, s in zip(plain.layers, scales, strict=True)), plain.outer
     )
-    if not model.sources.writers:
-        return ["scales are searched, but no tensors are known that end a layer's branches; set space.scaling: null"]
     model.write(scaled)
     folded = _logits(model)
     model.write(plain)
@@ -118,11 +128,13 @@ def _scaling_faults(model: ResidentModel) -> list[str]:
         true = _logits(model)
     effect = float((true - unscaled).norm())
     error = float((folded - true).norm())
+    # The only layer of a model has no later ones that its scale could act on.
     if n_layers == 1 or error <= TOLERANCE * effect:
         return []
     return [
         f"scales cannot be folded into the weights of {type(model.lm.model).__name__}: the logits differ from those of "
-        f"scaled hidden states by {100 * error / effect:.0f} % of the scales' effect; set space.scaling: null"
+        f"scaled hidden states by {100 * error / effect:.0f} % of the scales' effect; set space.scaling to null or "
+        "branch_mlp"
     ]
 
 

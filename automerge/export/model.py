@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from automerge.binding import bind
 from automerge.export.adapter import Written, publish, write_adapter
 from automerge.family import Family, open_family
 from automerge.history import History
@@ -115,11 +116,14 @@ def export_recipe(
     resident = ResidentSources(family.sources, placement="disk", model_type=family.model_type)
     resident.check(recipe)
     _refuse_changed(resident, fingerprints)
+    stacked = stacked_config(family.config, origins(recipe), resident.alignment.n_layers)
+    if stacked:
+        _refuse_unloadable(family, stacked, {name: h.shape for name, h in resident.headers(recipe).items()})
     to.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
         _save_weights(resident, recipe, unfinished)
-        _save_config(family, stacked_config(family.config, origins(recipe), resident.alignment.n_layers), unfinished)
+        _save_config(family, stacked, unfinished)
         (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")
         if paths is not None:
             card += _save_translation(recipe, resident, paths, unfinished)
@@ -138,6 +142,21 @@ def _refuse_changed(resident: ResidentSources, fingerprints: Mapping[str, str] |
             f"the weights of {', '.join(changed)} are not those that were searched, so the scores would not be the "
             "model's; put the old weights back, or search again"
         )
+
+
+def _refuse_unloadable(family: Family, stacked: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError if a model with the configuration of the stack has other tensors than the stack."""
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (slow to import)
+
+    changed = {**stacked, "vocab_size": family.vocabulary.n_rows}
+    config = AutoConfig.from_pretrained(family.base, trust_remote_code=family.trust_remote_code, **changed)
+    auto: Any = AutoModelForCausalLM
+    with torch.device("meta"):
+        model = auto.from_config(config, trust_remote_code=family.trust_remote_code)
+    try:
+        bind(model, shapes)
+    except ValueError as fault:
+        raise ValueError(f"no configuration of this architecture describes the stack: {fault}") from fault
 
 
 def _save_config(family: Family, stacked: Mapping[str, Any], folder: Path) -> None:
@@ -165,7 +184,7 @@ def _save_config(family: Family, stacked: Mapping[str, Any], folder: Path) -> No
 
 def _save_weights(resident: ResidentSources, recipe: Recipe, folder: Path) -> None:
     """The merged tensors in files of at most SHARD_BYTES, with an index if there are several."""
-    sizes = resident.sizes(recipe)
+    sizes = {name: header.n_bytes for name, header in resident.headers(recipe).items()}
     shards: list[list[str]] = [[]]
     filled = 0
     for name, n_bytes in sizes.items():

@@ -356,6 +356,8 @@ def _scale_faults(recipe: Recipe, methods: Sequence[str], writers: Mapping[str, 
         for method in methods
         if method != "linear"
     ]
+    if "linear" in methods and any(gain.mlp == 0 for gain in found):
+        faults.append("a fused layer whose mlp is scaled by 0 would have weights that sum to 0, which say nothing")
     for branch in branches:
         ends = {name: writer for name, writer in writers.items() if writer.branch == branch}
         if not ends:

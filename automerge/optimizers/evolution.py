@@ -24,7 +24,7 @@ from automerge.depth_variation import depth_mutation
 from automerge.fidelity import Ladder
 from automerge.protocols import Space
 from automerge.records import REFERENCE, Objective, Proposal, Trial
-from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
+from automerge.variation import N_TRIES, Layout, block_mutation, depth_crossover, new_sample, slot_mutation
 
 IMMIGRANTS = 0.1
 """Share of proposals that stay samples of the space after the first ones, against a population grown alike."""
@@ -34,9 +34,6 @@ TIED = 50
 
 STACKED = 0.7
 """Share of mutations that edit stacks, in spaces of stacks; the others move what the layers and the outside hold."""
-
-N_TRIES = 20
-"""Attempts at a child that was not proposed before; then a sample is drawn."""
 
 
 class Evolution:
@@ -76,7 +73,10 @@ class Evolution:
         self._n_new = 0
 
     def ask(self) -> Proposal:
-        """A promotion if one is due, then samples, then children."""
+        """A promotion if one is due, else a new genotype at the first rung: first samples, then children.
+
+        It is a known one only if neither N_TRIES children nor `new_sample` find another, as where the space is used up.
+        """
         self._n_asked += 1
         rng = np.random.default_rng([self._seed, self._n_asked])
         own = [trial for trial in self._trials.values() if trial.origin["operator"] != REFERENCE]
@@ -103,7 +103,7 @@ class Evolution:
                 child, origin = self._child(alive, rng)
                 if child.tobytes() not in self._seen:
                     return child, origin
-        return self._space.sample(1, rng)[0], {"operator": "sample"}
+        return new_sample(self._space, self._seen, rng), {"operator": "sample"}
 
     def _child(self, alive: Sequence[Trial], rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
         first, second = self._parents(alive, rng)

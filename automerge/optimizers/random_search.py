@@ -9,6 +9,7 @@ import numpy as np
 from automerge.fidelity import Ladder
 from automerge.protocols import Space
 from automerge.records import REFERENCE, Objective, Proposal, Trial
+from automerge.variation import new_sample
 
 
 class RandomSearch:
@@ -27,11 +28,15 @@ class RandomSearch:
         self._first_stop = ladder.rungs[0] if halving else ladder.rungs[-1]
         self._halving = halving
         self._trials: dict[int, Trial] = {}
+        self._seen: set[bytes] = set()
         self._promoting: set[int] = set()
         self._n_asked = 0
 
     def ask(self) -> Proposal:
-        """A promotion if one is due, else a new sample at the first rung."""
+        """A promotion if one is due, else a new genotype at the first rung: a sample.
+
+        It is a known one only if `new_sample` finds no other, as where the space is used up.
+        """
         self._n_asked += 1
         if self._halving:
             own = [trial for trial in self._trials.values() if trial.origin["operator"] != REFERENCE]
@@ -40,10 +45,12 @@ class RandomSearch:
                 trial, stop = due
                 self._promoting.add(trial.id)
                 return Proposal(trial.genotype, stop, trial.origin, trial=trial.id)
-        rng = np.random.default_rng([self._seed, self._n_asked])
-        return Proposal(self._space.sample(1, rng)[0], self._first_stop, {"operator": "sample"})
+        genotype = new_sample(self._space, self._seen, np.random.default_rng([self._seed, self._n_asked]))
+        self._seen.add(genotype.tobytes())
+        return Proposal(genotype, self._first_stop, {"operator": "sample"})
 
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial."""
         self._trials[trial.id] = trial
+        self._seen.add(np.ascontiguousarray(trial.genotype).tobytes())
         self._promoting.discard(trial.id)

@@ -64,11 +64,11 @@ class Anatomy(NamedTuple):
     has_words: bool
 
 
-def palette(recipes: Iterable[Recipe]) -> dict[str, Key]:
-    """Colour and letter of every source that the recipes read, the base first and grey."""
-    names = {name for recipe in recipes for name in recipe.sources}
-    others = sorted(names - {BASE})
-    colours = {BASE: BASE_COLOUR} if BASE in names else {}
+def palette(names: Iterable[str]) -> dict[str, Key]:
+    """Colour and letter of every source, the base first and grey."""
+    found = set(names)
+    others = sorted(found - {BASE})
+    colours = {BASE: BASE_COLOUR} if BASE in found else {}
     colours |= {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
     return {
         name: Key(colour, ascii_uppercase[k % len(ascii_uppercase)]) for k, (name, colour) in enumerate(colours.items())

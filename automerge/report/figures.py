@@ -10,12 +10,14 @@ import plotly.graph_objects as go
 
 from automerge.records import Split
 from automerge.report.findings import Findings
+from automerge.report.labels import over_cost
 from automerge.report.marks import (
     MARKS,
     axis_title,
     cost_step,
     drawn,
     fronts,
+    has_cost,
     label,
     levels,
     marks,
@@ -23,6 +25,12 @@ from automerge.report.marks import (
     places,
 )
 from automerge.report.points import Group, Point
+
+AXIS_LENGTH = 370.0
+"""About so many pixels of a figure lie between its lowest and its highest point."""
+
+LINE_HEIGHT = 15.0
+"""The distance in pixels at which names do not touch."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -55,8 +63,13 @@ def front(findings: Findings, columns: tuple[int, int]) -> go.Figure:
     if findings.split == "test":
         for group in marks(findings):
             _add_group(figure, findings, group, "search", columns)
+    if has_cost(findings.history.objectives, columns):
+        _add_names(figure, findings, columns)
     titles = [axis_title(objective, findings.split) for objective in objectives]
     _lay_out(figure, *titles, height=500)
+    if any(objective.kind == "cost" for objective in findings.history.objectives):
+        # Names with their costs in brackets, and those that stand in columns, may reach beyond the rightmost point.
+        figure.update_layout(margin_r=70)
     for column, update in zip(columns, (figure.update_xaxes, figure.update_yaxes), strict=True):
         if findings.history.objectives[column].kind == "cost":
             # Costs fall towards the upper right, so that better lies there for every pair.
@@ -153,18 +166,18 @@ def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split
         return
     x, y = (places(points, split, column) for column in columns)
     is_main = split == findings.split
-    has_cost = any(findings.history.objectives[column].kind == "cost" for column in columns)
+    has_text = is_main and not has_cost(findings.history.objectives, columns)
     style: dict[str, Any] = {"symbol": mark.symbol if is_main else f"{mark.symbol}-open", "color": mark.colour}
     figure.add_scatter(
         x=[at.at for at in x],
         y=[at.at for at in y],
-        mode="markers+text" if is_main else "markers",
+        mode="markers+text" if has_text else "markers",
         error_x=_bars(x, mark.colour) if is_main else None,
         error_y=_bars(y, mark.colour) if is_main else None,
         marker={**style, "size": mark.scale * (11 if group == "recommended" else 9), "opacity": 1 if is_main else 0.6},
         name=mark.label if is_main else f"{mark.label}, search items",
-        text=[escape(label(findings, point, group, columns)) if is_main else "" for point in points],
-        textposition=[_side(group, k, has_cost=has_cost) for k in range(len(points))],
+        text=[escape(label(findings, point, group, columns)) for point in points] if has_text else None,
+        textposition=[_side(group, k) for k in range(len(points))],
         cliponaxis=False,
         textfont={"color": mark.colour, "size": 13},
         customdata=[describe(findings, point) for point in points],
@@ -174,16 +187,30 @@ def _add_group(figure: go.Figure, findings: Findings, group: Group, split: Split
     )
 
 
-def _side(group: Group, k: int, *, has_cost: bool) -> str:
+def _add_names(figure: go.Figure, findings: Findings, columns: tuple[int, int]) -> None:
+    """Names in a figure of a cost: plotly's few places for texts would let those of a column cover each other."""
+    for name in over_cost(findings, columns, AXIS_LENGTH, LINE_HEIGHT):
+        figure.add_annotation(
+            x=name.x,
+            y=name.y,
+            text=escape(name.text),
+            showarrow=False,
+            xanchor="left",
+            xshift=8,
+            yshift=name.shift,
+            font={"color": name.colour, "size": 13},
+        )
+
+
+def _side(group: Group, k: int) -> str:
     """Where a label stands; sources are often alike in an objective, so theirs go below, left and right in turn.
 
-    Numbers of recommended models go to the right, so names of given recipes to the left. Over a cost sources stand in
-    a column of error bars, and their names beside it.
+    Numbers of recommended models go to the right, so names of given recipes to the left.
     """
     if group == "given":
         return "top left"
     if group == "source":
-        return f"{'middle' if has_cost else 'bottom'} {('right', 'left')[k % 2]}"
+        return f"bottom {('right', 'left')[k % 2]}"
     return "top right"
 
 

@@ -133,6 +133,11 @@ def label(findings: Findings, point: Point, group: Group, columns: Sequence[int]
     return f"{name} ({', '.join(map(cost, hidden))})" if hidden else name
 
 
+def has_cost(objectives: Sequence[Objective], columns: Sequence[int]) -> bool:
+    """Whether a figure of these columns draws a cost."""
+    return any(objectives[column].kind == "cost" for column in columns)
+
+
 def brackets(objectives: Sequence[Objective], columns: Sequence[int]) -> list[int]:
     """The costs that a figure of these columns does not draw, and tells in brackets."""
     return [k for k, objective in enumerate(objectives) if objective.kind == "cost" and k not in columns]

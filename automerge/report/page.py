@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from automerge.report.figures import models, progress, to_html
 from automerge.report.findings import TASK_VECTORS, Findings
-from automerge.report.marks import fronts, marks
+from automerge.report.marks import cost, fronts, marks
 from automerge.report.points import Point
 from automerge.report.portraits import gallery
 from automerge.report.vectors import heat_map, section
@@ -72,6 +72,7 @@ def _content(findings: Findings) -> dict[str, Any]:
         "run_name": findings.run.resolve().name,
         "tiles": _tiles(findings),
         "volumes": _volumes(findings),
+        "reference_point": _reference_point(findings),
         "n_resamples": N_RESAMPLES,
         "objectives": findings.history.objectives,
         "comparisons": findings.comparisons,
@@ -121,6 +122,19 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _reference_point(findings: Findings) -> str:
+    """Where hypervolume begins, in the natural signs: `calc 24.5 %, layers 13.2`."""
+    history = findings.history
+    values = [
+        (objective, objective.sign * float(value))
+        for objective, value in zip(history.objectives, history.reference_point, strict=True)
+    ]
+    return ", ".join(
+        f"{objective.name} {cost(value)}" if objective.kind == "cost" else f"{objective.name} {100 * value:.1f}\u00a0%"
+        for objective, value in values
+    )
 
 
 def _volumes(findings: Findings) -> list[VolumeRow]:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, StrMethodFormatter
 
 from automerge.report.findings import Findings
+from automerge.report.labels import over_cost
 from automerge.report.marks import (
     GREY,
     MARKS,
@@ -16,6 +17,7 @@ from automerge.report.marks import (
     cost_step,
     drawn,
     fronts,
+    has_cost,
     label,
     levels,
     marks,
@@ -25,6 +27,12 @@ from automerge.report.marks import (
 
 PANEL = (5.4, 4.3)
 """Width and height of a panel in inches."""
+
+AXIS_LENGTH = 235.0
+"""About so many points (72 to an inch) of a panel lie between its lowest and its highest model."""
+
+LINE_HEIGHT = 10.5
+"""The distance in points at which names do not touch."""
 
 
 def write_picture(findings: Findings) -> None:
@@ -57,7 +65,7 @@ def write_picture(findings: Findings) -> None:
 def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> None:
     split = findings.split
     objectives = [findings.history.objectives[column] for column in columns]
-    has_cost = any(objective.kind == "cost" for objective in objectives)
+    is_over_cost = has_cost(findings.history.objectives, columns)
     for line in fronts(findings, columns):
         x, y = ([at.at for at in places(line.points, split, column)] for column in columns)
         axes.step(x, y, where="pre", color=line.colour, linewidth=1, linestyle=":")
@@ -77,20 +85,15 @@ def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> Non
             elinewidth=0.8,
             label=mark.label,
         )
-        for k, (point, at_x, at_y) in enumerate(zip(points, x_places, y_places, strict=True)):
-            # Sources are often alike in an objective, so their names go below, left and right in turn; over a cost they
-            # stand in a column of error bars, and their names beside it.
+        for k, point in enumerate([] if is_over_cost else points):
+            # Sources are often alike in an objective, so their names go below, left and right in turn.
             is_left = group == "given" or (group == "source" and k % 2 == 1)
-            below = (-3 if has_cost else -12) if group == "source" else 5
-            axes.annotate(
-                label(findings, point, group, columns),
-                (at_x.at, at_y.at),
-                xytext=(-5 if is_left else 5, below),
-                textcoords="offset points",
-                horizontalalignment="right" if is_left else "left",
-                color=mark.colour,
-                fontsize=9,
-            )
+            offset = (-5.0 if is_left else 5.0, -12.0 if group == "source" else 5.0)
+            at = (x_places[k].at, y_places[k].at)
+            _write(axes, label(findings, point, group, columns), at, offset, mark.colour)
+    if is_over_cost:
+        for name in over_cost(findings, columns, AXIS_LENGTH, LINE_HEIGHT):
+            _write(axes, name.text, (name.x, name.y), (5.0, name.shift - 3), name.colour)
     told = [findings.history.objectives[column].name for column in brackets(findings.history.objectives, columns)]
     if told:
         axes.set_title(f"in brackets: {', '.join(told)}", loc="left", fontsize=9, color=GREY)
@@ -102,6 +105,19 @@ def _draw_front(axes: Axes, findings: Findings, columns: tuple[int, int]) -> Non
             axis.set_inverted(True)
             axis.set_major_locator(MaxNLocator(6) if step is None else MultipleLocator(step))
             axis.set_major_formatter(FuncFormatter(lambda value, _: cost(value)))
+
+
+def _write(axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], colour: str) -> None:
+    """A name so many points of type (72 to an inch) from its point, on the side of it that it lies on."""
+    axes.annotate(
+        text,
+        point,
+        xytext=offset,
+        textcoords="offset points",
+        horizontalalignment="right" if offset[0] < 0 else "left",
+        color=colour,
+        fontsize=9,
+    )
 
 
 def _draw_ranking(axes: Axes, findings: Findings) -> None:

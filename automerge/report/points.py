@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.history import History, front
+from automerge.history import History, eligible, front
 from automerge.pareto import interval, is_non_dominated
 from automerge.protocols import ReferenceKind
 from automerge.records import Objective, Result, Split, Trial
@@ -68,6 +68,11 @@ class Point:
         return self.kind is not None and self.group != "baseline"
 
     @property
+    def is_eligible(self) -> bool:
+        """Whether this model may be recommended: it keeps within the bounds of the space."""
+        return eligible(self.trial)
+
+    @property
     def methods(self) -> str:
         """The share of every method in the recipe's fusions, most used first: `ties 60 %, linear 40 %`."""
         used = Counter(fusion.method for _, fusion in self.trial.recipe.fusions())
@@ -84,12 +89,12 @@ class Point:
 
 
 def chosen(history: History) -> tuple[int, ...]:
-    """Ids of the recommended trials; of an interrupted run, of the non-dominated fully evaluated ones."""
+    """Ids of the recommended trials; of an interrupted run, of the non-dominated fully evaluated eligible ones."""
     if history.recommended:
         return history.recommended
     full = max(trial.n_items for trial in history.trials.values())
     found = front(
-        history.trials.values(),
+        filter(eligible, history.trials.values()),
         history.objectives,
         reference=history.reference_point,
         n_items=full,

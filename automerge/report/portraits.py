@@ -10,7 +10,7 @@ from automerge.report.anatomy import Anatomy, Key, anatomy, largest_weight, pale
 from automerge.report.findings import Findings
 from automerge.report.points import Point
 from automerge.report.runs import Run, runs
-from automerge.report.stack import Stack, stack
+from automerge.report.stack import Stack, pictured, stack
 from automerge.report.weights import described
 from automerge.stacking import in_place
 
@@ -36,9 +36,10 @@ class Gallery(NamedTuple):
 def gallery(findings: Findings) -> Gallery:
     """The portraits of the recommended models, by number."""
     recipes = [point.trial.recipe for point in findings.recommended]
-    keys, full = palette(recipes), largest_weight(recipes)
     references = [findings.history.trials[number].recipe for number in findings.history.references]
     depth = n_source_layers([*references, *recipes])
+    names = [recipe.sources if in_place(recipe, depth) else pictured(recipe) for recipe in recipes]
+    keys, full = palette(name for own in names for name in own), largest_weight(recipes)
 
     def portrait(point: Point) -> Portrait:
         recipe = point.trial.recipe

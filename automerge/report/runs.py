@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from automerge.recipe import Fusion, OutputLayer, Recipe
+from automerge.report.weights import remarks
 from automerge.scaling import Gains, gains
 
 
@@ -59,13 +60,12 @@ def _run(recipe: Recipe, first: int, last: int, added: Gains) -> Run:
 
 
 def _words(fusion: Fusion, more: int) -> str:
-    """What a run of `more` + 1 layers reads: `math 4-7`, or `ties: math 4-7 (0.75), code 4-7 (0.5), density 0.4`."""
+    """What a run of `more` + 1 layers reads: `math 4-7`, or `ties: math 4-7 (0.75), code 4-7 (0.5), sum 1.25`."""
     places = [f"{read.source} {_span(read.layer or 0, (read.layer or 0) + more)}" for read in fusion.inputs]
     if fusion.method == "passthrough":
         return ", ".join(places)
     parts = [f"{place} ({read.weight:.3g})" for place, read in zip(places, fusion.inputs, strict=True)]
-    parts += [f"{name} {value:.3g}" for name, value in fusion.parameters]
-    return f"{fusion.method}: {', '.join(parts)}"
+    return f"{fusion.method}: {', '.join(parts + remarks(fusion))}"
 
 
 def _span(first: int, last: int) -> str:

@@ -7,16 +7,16 @@ diagonal. The picture is an SVG element that stands in a page as it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from automerge.recipe import OutputLayer, Recipe
+from automerge.recipe import BASE, OutputLayer, Recipe
 from automerge.report.anatomy import Key
 from automerge.report.marks import GREY
-from automerge.report.weights import described, shares
+from automerge.report.ruler import Sample, number, ruler
+from automerge.report.weights import LEAST, described, rest, shares
 from automerge.scaling import Gains, gains
 
 WIDTH, HEIGHT = 1030.0, 500.0
@@ -31,8 +31,8 @@ LEFT, TOP, RIGHT, BOTTOM = 58.0, 26.0, 26.0, 48.0
 TALLY = 130.0
 """Room for the tally of reads in pixels."""
 
-THINNEST, THICKEST = 0.15, 3.0
-"""Bounds of the thickness of a mark, relative to that at a gain of 1."""
+ROOM_FOR_SCALE = 34.0
+"""An output layer as wide as this in pixels has its scale written above it."""
 
 INK, BAND = "#1f2937", "#eceef1"
 
@@ -43,13 +43,6 @@ class Read(NamedTuple):
     source: str
     layer: int
     share: float
-
-
-class Sample(NamedTuple):
-    """A gain in the legend: its number, and the thickness of its mark in pixels."""
-
-    text: str
-    thickness: float
 
 
 class Stack(NamedTuple):
@@ -69,8 +62,8 @@ class Plot(NamedTuple):
     step_y: float
 
     @property
-    def thickness(self) -> float:
-        """The thickness of a mark at a gain of 1."""
+    def unit(self) -> float:
+        """The height of a source layer as far as it suits a mark."""
         return min(13.0, max(7.0, 0.6 * self.step_y))
 
     @property
@@ -107,15 +100,18 @@ class Slice(NamedTuple):
 
 
 def stack(recipe: Recipe, n_source_layers: int, keys: Mapping[str, Key]) -> Stack:
-    """The picture of a recipe with the colours of `palette`. Raises ValueError as `gains` does."""
+    """The picture of a recipe with the keys of what is `pictured`. Raises ValueError as `gains` does."""
     plot = _plot(len(recipe.layers), n_source_layers)
     found = [reads(layer) for layer in recipe.layers]
     added = gains(recipe)
+    sizes = [own.mlp for own in added]
+    scale = ruler(sizes, plot.unit)
     svg = Element(
         "svg",
         {
             "class": "stack",
             "role": "img",
+            "font-family": "sans-serif",
             "aria-label": f"source layers read by {len(recipe.layers)} output layers",
             "width": _px(plot.right + RIGHT + TALLY),
             "height": _px(plot.bottom + BOTTOM),
@@ -124,32 +120,42 @@ def stack(recipe: Recipe, n_source_layers: int, keys: Mapping[str, Key]) -> Stac
     )
     _draw_bands(svg, plot, found)
     _draw_axes(svg, plot)
+    _draw_scales(svg, plot, recipe)
     slices = [_slices(plot, depth, own) for depth, own in enumerate(found)]
     _draw_lines(svg, slices, keys)
     for depth, own in enumerate(slices):
         group = SubElement(svg, "g", {"class": "layer"})
         SubElement(group, "title").text = reading(recipe, depth, added[depth])
-        _add(group, "rect", x=plot.x(depth), y=TOP, width=plot.step_x, height=plot.bottom - TOP, class_="column")
+        _draw_column(group, plot, depth)
         starts = depth == 0 or not _continues(found[depth - 1], found[depth])
         for piece in own:
-            _draw_mark(group, piece, plot.thickness * thickness(added[depth].mlp), keys, is_named=starts)
+            _draw_mark(group, piece, scale.thickness(added[depth].mlp), keys, is_named=starts)
     _draw_tally(svg, plot, found, keys)
-    return Stack(tostring(svg, encoding="unicode"), _meaning(recipe), _samples(added, plot.thickness))
+    return Stack(tostring(svg, encoding="unicode"), _meaning(recipe), scale.samples(sizes))
 
 
 def reads(layer: OutputLayer) -> tuple[Read, ...]:
-    """What an output layer reads, in the order of its inputs; the shares are means over components and add up to 1."""
+    """What an output layer reads, in the order of its inputs; the shares are means over components and add up to 1.
+
+    Last comes the base with what the weights leave of 1, at the layer of a fusion's first input, where task vectors
+    are added to it.
+    """
+    fusions = [fusion for _, fusion in layer.components]
+    found = [
+        Read(read.source, read.layer or 0, share)
+        for fusion in fusions
+        for read, share in zip(fusion.inputs, shares(fusion), strict=True)
+    ]
+    found += [Read(BASE, fusion.inputs[0].layer or 0, rest(fusion)) for fusion in fusions]
     total: dict[tuple[str, int], float] = {}
-    for _, fusion in layer.components:
-        for read, share in zip(fusion.inputs, shares(fusion), strict=True):
-            place = (read.source, read.layer or 0)
-            total[place] = total.get(place, 0.0) + share / len(layer.components)
-    return tuple(Read(*place, share) for place, share in total.items() if share > 0)
+    for source, at, share in found:
+        total[source, at] = total.get((source, at), 0.0) + share / len(fusions)
+    return tuple(Read(*place, share) for place, share in total.items() if share > LEAST)
 
 
-def thickness(gain: float) -> float:
-    """The thickness of a mark relative to that at a gain of 1: the square root of the gain, within bounds."""
-    return min(THICKEST, max(THINNEST, math.sqrt(gain)))
+def pictured(recipe: Recipe) -> set[str]:
+    """Names of the sources that a recipe reads, with the base where weights leave it a part."""
+    return set(recipe.sources) | {read.source for layer in recipe.layers for read in reads(layer)}
 
 
 def reading(recipe: Recipe, depth: int, added: Gains) -> str:
@@ -230,6 +236,31 @@ def _draw_axes(svg: Element, plot: Plot) -> None:
     )
 
 
+def _draw_scales(svg: Element, plot: Plot, recipe: Recipe) -> None:
+    """Above the columns the scales of the layers that are not 1, if there is room."""
+    texts = {depth: number(layer.scale) for depth, layer in enumerate(recipe.layers)}
+    written = {depth: text for depth, text in texts.items() if text != "1"}
+    if not written or plot.step_x < ROOM_FOR_SCALE:
+        return
+    _text(svg, "scale", LEFT - 7, TOP - 10, size=10, fill=GREY, anchor="end")
+    for depth, text in written.items():
+        _text(svg, text, plot.x(depth + 0.5), TOP - 10, size=10).set("class", "scale")
+
+
+def _draw_column(group: Element, plot: Plot, depth: int) -> None:
+    """What an output layer is pointed at by, all over its column."""
+    _add(
+        group,
+        "rect",
+        x=plot.x(depth),
+        y=TOP,
+        width=plot.step_x,
+        height=plot.bottom - TOP,
+        fill="transparent",
+        class_="column",
+    )
+
+
 def _draw_lines(svg: Element, slices: Sequence[Sequence[Slice]], keys: Mapping[str, Key]) -> None:
     """Lines between output layers: in a source's colour where its next layer follows, else dashed."""
     for before, own in pairwise(slices):
@@ -303,12 +334,6 @@ def _meaning(recipe: Recipe) -> str:
     if recipe.scaling == "branch_mlp":
         return "factor of what the mlp adds"
     return "gain with which attention and mlp are added"
-
-
-def _samples(added: Sequence[Gains], unit: float) -> tuple[Sample, ...]:
-    """The smallest and the largest gain, and 1."""
-    sizes = [own.mlp for own in added]
-    return tuple(Sample(f"{size:.3g}", unit * thickness(size)) for size in sorted({min(sizes), 1.0, max(sizes)}))
 
 
 def _ticks(n: int, step: float, room: float) -> range:

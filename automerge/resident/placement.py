@@ -63,9 +63,10 @@ def choose(wanted: Placement | Literal["auto"], demand: Demand, device: torch.de
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of the device, or of the host for a CPU."""
+    """Free memory of the device, or of the host for a CPU; on a GPU also what PyTorch holds without use."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + int(idle)
     return int(psutil.virtual_memory().available)
 
 

@@ -70,6 +70,11 @@ class Residence:
         """The tensor's difference from the base in factors on the device; None if it is kept whole."""
         return self._factors.get((source, name))
 
+    def same_as(self, source: str, block: Block) -> str:
+        """The name of the source that holds these weights: the base for an adapter that changes none of them."""
+        factors = [self._factors.get((source, name)) for name in block.names]
+        return BASE if all(factor is not None and factor.is_base for factor in factors) else source
+
     def is_flat(self, source: str, block: Block) -> bool:
         """Whether pieces of the block can be read across its tensors, without a copy."""
         return self.placement == "device" and (source, block) in self._flat
@@ -90,7 +95,7 @@ class Residence:
         factor = self._factors.get((source, name))
         if factor is not None:
             base = self.entries(BASE, name, start, stop)
-            return base if factor.is_base else base.float().add_(product(factor, start, stop))
+            return base if factor.is_base else base.float() + product(factor, start, stop)
         if (source, name) in self._single:
             return self._single[source, name][start:stop].to(self.device, non_blocking=True)
         block, first = self._of_name[name]

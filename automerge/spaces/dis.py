@@ -8,6 +8,7 @@ of them. None leaves the layers out, several are stacked. What a position adds m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from automerge.blocks.grid import Blocks, Grid
 from automerge.blocks.reading import StackReader
 from automerge.blocks.samples import sample_scales, sample_stack
 from automerge.fusion_genes import DECIMALS, FusionGenes, option_faults
+from automerge.options import number_faults
 from automerge.protocols import Gene, Genotypes, Reference
 from automerge.recipe import COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe, Scaling
 from automerge.references import outside
@@ -28,6 +30,9 @@ from automerge.variation import BLOCK, SCALE
 
 NOTHING = "nothing"
 """The name of the choice of no block."""
+
+NONE: tuple[Sequence[str], ...] = ([], ())
+"""The lists without any method; what is no list is a fault."""
 
 
 class DepthIntegration:
@@ -68,14 +73,13 @@ class DepthIntegration:
     ) -> None:
         """Raises ValueError listing every fault of the options."""
         self.sources = tuple(sources)
-        self.strengths = tuple(strengths)
         self.scaling = scaling
         self.min_scale = MIN_SCALE if scaling == "residual" else 0.0
         self.max_scale = max_scale
         self.grid = Grid(
             n_layers=n_layers,
             n_sources=len(self.sources),
-            fuses=bool(methods),
+            fuses=methods not in NONE,
             granularity=granularity,
             max_blocks=max_blocks,
             max_repeats=max_repeats,
@@ -84,8 +88,10 @@ class DepthIntegration:
             min_layers=-(-n_layers // 2) if min_layers is None else min_layers,
             max_layers=3 * n_layers // 2 if max_layers is None else max_layers,
         )
-        self._refuse_faults(tuple(methods) or ("linear",), max_weight)
-        self._part = FusionGenes(sources=self.sources, methods=tuple(methods) or ("linear",), max_weight=max_weight)
+        methods = methods if self.grid.fuses else ("linear",)
+        self._refuse_faults(methods, max_weight, strengths)
+        self.strengths = tuple(strengths)
+        self._part = FusionGenes(sources=self.sources, methods=methods, max_weight=max_weight)
         self._kinds = [self._part.source(k) for k in range(len(self.sources))]
         self.genes = self._genes()
         self._outer = len(self.genes) - self._part.size
@@ -99,6 +105,11 @@ class DepthIntegration:
     def methods(self) -> tuple[str, ...]:
         """Names of the merging methods of fused blocks and of the part outside the layers."""
         return self._part.methods
+
+    @property
+    def max_layers(self) -> int:
+        """The most layers that a stack has: the option, or what the positions hold."""
+        return self.grid.most_layers
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
         """n random canonical genotypes: sources and segments of sources with a few edits, shape (n, n_genes).
@@ -199,13 +210,17 @@ class DepthIntegration:
         return np.concatenate([stack, parameters, self._part.features(X, self._outer)], axis=1)
 
     def references(self) -> Mapping[str, Reference]:
-        """`base`, every source and uniform merges, by the names of LFS: as genotypes where the space holds them."""
+        """`base`, every source and uniform merges, by the names of LFS: as genotypes where the space holds them.
+
+        They have as many layers as the sources; where that is more than `max_layers` they are not eligible.
+        """
         methods = dict.fromkeys(("linear", "task_arithmetic", *self.methods))
         found = {}
         for name, known in outside(self.sources, self.grid.n_layers, self.strengths, tuple(methods)).items():
             assert known.recipe is not None  # noqa: S101 (what `outside` promises)
             x, reader = self._read(known.recipe)
-            found[name] = known if reader.faults.faults else Reference(x, known.kind)
+            held = known if reader.faults.faults else Reference(x, known.kind)
+            found[name] = replace(held, eligible=self.grid.holds_sources)
         return found
 
     def genotype(self, values: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -262,12 +277,14 @@ class DepthIntegration:
         self._part.add_to_configspace(space, OUTER)
         return space
 
-    def _refuse_faults(self, methods: Sequence[str], max_weight: float) -> None:
+    def _refuse_faults(self, methods: Sequence[str], max_weight: float, strengths: Sequence[float]) -> None:
         faults = self.grid.faults()
-        faults += option_faults(sources=self.sources, methods=methods, max_weight=max_weight, strengths=self.strengths)
+        faults += option_faults(sources=self.sources, methods=methods, max_weight=max_weight, strengths=strengths)
         if self.scaling not in (None, "residual", "branch_mlp"):
             faults.append(f"scaling must be residual, branch_mlp or null, got {self.scaling!r}")
-        if not 1 <= self.max_scale <= MAX_GAIN:
+        if wrong := number_faults(max_scale=self.max_scale):
+            faults += wrong
+        elif not 1 <= self.max_scale <= MAX_GAIN:
             faults.append(f"max_scale must lie between 1, no scaling, and {MAX_GAIN:g}, got {self.max_scale}")
         taken = sorted({NOTHING, FUSED} & set(self.sources))
         if taken:

@@ -3,7 +3,8 @@
 Each slot, a group of consecutive layers times a component, has one method, one weight per source and the
 parameters of its method; the part outside the layers is a slot of its own. Unlike the reference implementation
 every method has its own weight for each source, and a genotype is canonical: genes that do not act are at their
-defaults, weights that only act by their ratio add up to 1, so equal models have equal genotypes.
+defaults, weights that only act by their ratio add up to 1, so equal models have equal genotypes, but for those that two
+methods make of the same numbers: linear and task arithmetic with weights that add up to 1, say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from automerge.encoding import FusionReader, Setting
 from automerge.fusion_genes import FusionGenes, option_faults
+from automerge.options import list_faults, whole_faults
 from automerge.protocols import Gene, Genotypes, Reference, ReferenceKind
 from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, OutputLayer, Recipe
 
@@ -38,11 +40,15 @@ class LayerwiseFusion:
         max_weight: float = 1.5,
         strengths: Sequence[float] = (0.3, 0.5, 0.7, 1.0),
     ) -> None:
+        """Raises ValueError listing every fault of the options."""
+        faults = option_faults(sources=sources, methods=methods, max_weight=max_weight, strengths=strengths)
+        faults += whole_faults(1, granularity=granularity, n_layers=n_layers) + _component_faults(components)
+        if faults:
+            raise ValueError("the LFS space cannot be built: " + "; ".join(faults))
         self.n_layers = n_layers
         self.granularity = granularity
         self.components = tuple(components)
         self.strengths = tuple(strengths)
-        self._refuse_faults(sources, methods, max_weight)
         self._part = FusionGenes(sources=sources, methods=methods, max_weight=max_weight)
         self.sources, self.methods, self.max_weight = self._part.sources, self._part.methods, max_weight
         slots = [(group, component) for group in range(self._n_groups()) for component in self.components]
@@ -52,6 +58,11 @@ class LayerwiseFusion:
             for group, component in self._firsts
             for gene in self._part.genes(_place(group, component), group, component)
         )
+
+    @property
+    def max_layers(self) -> int:
+        """The sources' layers: all models have as many."""
+        return self.n_layers
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
         """n random canonical genotypes, tied to a random degree.
@@ -162,15 +173,6 @@ class LayerwiseFusion:
             self._part.add_to_configspace(space, _place(*slot))
         return space
 
-    def _refuse_faults(self, sources: Sequence[str], methods: Sequence[str], max_weight: float) -> None:
-        faults = option_faults(sources=sources, methods=methods, max_weight=max_weight, strengths=self.strengths)
-        if self.granularity < 1 or self.n_layers < 1:
-            faults.append(f"granularity and n_layers must be >= 1, got {self.granularity} and {self.n_layers}")
-        if self.components != ("layer",) and set(self.components) != set(COMPONENTS):
-            faults.append(f"components must be {list(COMPONENTS)} or ['layer'], got {list(self.components)}")
-        if faults:
-            raise ValueError("the LFS space cannot be built: " + "; ".join(faults))
-
     def _n_groups(self) -> int:
         return -(-self.n_layers // self.granularity)
 
@@ -200,6 +202,13 @@ class LayerwiseFusion:
         """The first gene of the slot that says how a part of the model is fused."""
         group = -1 if depth is None else depth // self.granularity
         return self._firsts[(group, component) if (group, component) in self._firsts else (group, "layer")]
+
+
+def _component_faults(components: Sequence[str]) -> list[str]:
+    faults = list_faults(components=components)
+    if not faults and sorted(components, key=str) not in (["layer"], sorted(COMPONENTS)):
+        faults.append(f"components must be {list(COMPONENTS)} or ['layer'], got {list(components)}")
+    return faults
 
 
 def _place(group: int, component: str) -> str:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from automerge.encoding import PASSTHROUGH, FusionReader
 from automerge.fusion_genes import DECIMALS, FusionGenes
+from automerge.options import flag_faults, strength_faults, whole_faults
 from automerge.protocols import Gene, Genotypes, Reference
 from automerge.recipe import COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe
 from automerge.references import inside, outside
@@ -46,6 +47,9 @@ LEAST = (1 + 1e-9) / MAX_GAIN
 UNSCALED = 0.25
 """Share of samples without any scale."""
 
+MAX_EDITS = 4
+"""Most runs of layers that a sample with tied layers chooses anew; fewer are as likely."""
+
 
 class SmmDataFlowSpace:
     """The space of stacks of two sources, A and B in order, with scales between their layers.
@@ -63,11 +67,12 @@ class SmmDataFlowSpace:
         uniform: bool = False,
         strengths: Sequence[float] = (0.3, 0.5, 0.7, 1.0),
     ) -> None:
+        """Raises ValueError listing every fault of the options."""
         self.sources = tuple(sources)
         self.n_layers = n_layers
         self.uniform = uniform
+        self._refuse_faults(outer, strengths)
         self.strengths = tuple(strengths)
-        self._refuse_faults(outer)
         self._part = FusionGenes(sources=self.sources, methods=("linear",), max_weight=1.0)
         mean = self._part.fusion(self._part.uniform(())["linear"], 0, None)
         self._outer = mean if outer == MEAN else Fusion(PASSTHROUGH, (Input(outer, None),))
@@ -89,11 +94,17 @@ class SmmDataFlowSpace:
         """Linear outside the layers, and task arithmetic for references."""
         return ("linear", "task_arithmetic")
 
+    @property
+    def max_layers(self) -> int:
+        """Twice the sources' layers: those of the longest stack."""
+        return 2 * self.n_layers
+
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
         """n random canonical genotypes, with the choices of layers tied, and the scales near 1, to a random degree.
 
-        A quarter has no scales. Under `uniform` every gene is drawn on its own within its bounds. Such models all have
-        about 4/3 L layers that change their source all the time, and hardly any can speak.
+        Up to MAX_EDITS short runs of layers choose anew: with one choice all through, and without scales, as a quarter
+        is, there are only three models. Under `uniform` every gene is drawn on its own within its bounds. Such models
+        all have about 4/3 L layers that change their source all the time, and hardly any can speak.
         """
         X = np.empty((n, len(self.genes)))
         for row in X:
@@ -101,6 +112,9 @@ class SmmDataFlowSpace:
             scales = rng.uniform(LOWER, UPPER, size=len(self.genes) - self.n_layers)
             if not self.uniform:
                 choices = choices[tied_layers(self.n_layers, rng)]
+                for _ in range(rng.integers(MAX_EDITS + 1)):
+                    start = int(rng.integers(self.n_layers))
+                    choices[start : start + int(rng.geometric(0.5))] = rng.integers(BOTH + 1)
                 spread = 0.0 if rng.random() < UNSCALED else rng.random()
                 scales = 1 + spread * (scales - 1)
             row[:] = np.r_[choices, scales]
@@ -220,19 +234,18 @@ class SmmDataFlowSpace:
             space.add(InCondition(scale, choices[k // 2], choosing))
         return space
 
-    def _refuse_faults(self, outer: str) -> None:
-        faults = []
-        if len(self.sources) != 2 or self.n_layers < 1:
+    def _refuse_faults(self, outer: str, strengths: Sequence[float]) -> None:
+        faults = whole_faults(1, n_layers=self.n_layers) + flag_faults(uniform=self.uniform)
+        faults += strength_faults(strengths)
+        if len(self.sources) != 2:
             faults.append(
-                f"it stacks exactly two sources of at least a layer, got {len(self.sources)} "
-                f"({', '.join(self.sources)}) of {self.n_layers}; keep two in source.models or take space=dis"
+                f"it stacks exactly two sources, got {len(self.sources)} ({', '.join(self.sources)}); keep two in "
+                "source.models or take space=dis"
             )
         if MEAN in self.sources:
             faults.append(f"a source called {MEAN} cannot be told from the mean of both; rename it in source.models")
         if outer not in (MEAN, *self.sources):
             faults.append(f"outer must be one of {', '.join((MEAN, *self.sources))}, got {outer!r}")
-        if any(strength <= 0 for strength in self.strengths):
-            faults.append(f"strengths must be above 0, got {list(self.strengths)}")
         if faults:
             raise ValueError("the SMM data-flow space cannot be built: " + "; ".join(faults))
 

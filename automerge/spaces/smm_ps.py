@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from automerge.encoding import PASSTHROUGH, FusionReader, Setting
 from automerge.fusion_genes import DECIMALS, FusionGenes
+from automerge.options import flag_faults, number_faults, strength_faults, whole_faults
 from automerge.protocols import Gene, Genotypes, Reference
 from automerge.recipe import COMPONENTS, OUTER, Fusion, OutputLayer, Recipe
 from automerge.references import inside, outside
@@ -50,12 +51,13 @@ class SmmParameterSpace:
         uniform: bool = False,
         strengths: Sequence[float] = (0.3, 0.5, 0.7, 1.0),
     ) -> None:
+        """Raises ValueError listing every fault of the options."""
         self.sources = tuple(sources)
         self.n_layers = n_layers
         self.order = order
         self.uniform = uniform
+        self._refuse_faults(outer_weight, strengths)
         self.strengths = tuple(strengths)
-        self._refuse_faults(outer_weight)
         n = len(self.sources)
         self.outer_weight = round(1 / n if outer_weight is None else outer_weight, DECIMALS)
         self._part = FusionGenes(sources=self.sources, methods=(METHOD,), max_weight=1.0)
@@ -69,6 +71,11 @@ class SmmParameterSpace:
     def methods(self) -> tuple[str, ...]:
         """Task arithmetic, and linear for a reference."""
         return (METHOD, "linear")
+
+    @property
+    def max_layers(self) -> int:
+        """The sources' layers: all models have as many."""
+        return self.n_layers
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
         """n random canonical genotypes, with the weights of layers tied to a random degree.
@@ -159,16 +166,17 @@ class SmmParameterSpace:
         space.add([Float(gene.name, (gene.lower, gene.upper), default=gene.default) for gene in self.genes])
         return space
 
-    def _refuse_faults(self, outer_weight: float | None) -> None:
-        faults = []
-        if not self.sources or self.n_layers < 1:
-            faults.append(f"it needs a source besides the base and a layer, got {self.n_layers} of {self.sources}")
+    def _refuse_faults(self, outer_weight: float | None, strengths: Sequence[float]) -> None:
+        faults = whole_faults(1, n_layers=self.n_layers) + flag_faults(uniform=self.uniform)
+        faults += strength_faults(strengths)
+        if not self.sources:
+            faults.append("it needs a source besides the base")
         if self.order not in get_args(Order):
             faults.append(f"order must be one of {', '.join(get_args(Order))}, got {self.order!r}")
-        if outer_weight is not None and not 0 <= outer_weight <= 1:
+        if outer_weight is not None and number_faults(outer_weight=outer_weight):
+            faults.append(f"outer_weight: expected a number or null, got {outer_weight!r}")
+        elif outer_weight is not None and not 0 <= outer_weight <= 1:
             faults.append(f"outer_weight must lie in [0, 1], got {outer_weight}")
-        if any(strength <= 0 for strength in self.strengths):
-            faults.append(f"strengths must be above 0, got {list(self.strengths)}")
         if faults:
             raise ValueError("the SMM parameter space cannot be built: " + "; ".join(faults))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from experiments.runs import composed, measure, spread
 SPACES = {
     "lfs": ["space=lfs"],
     "dis": ["space=dis"],
-    "dis, unscaled": ["space=dis", "space.scaling=null"],
     "dis, fused": ["space=dis", "space.methods=[task_arithmetic]"],
 }
 FOLDER = Path(__file__).parent
@@ -42,9 +40,11 @@ def main() -> None:
     console = Console()
     rows = []
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(partial(_measured, options), jobs):
-            rows.append(row)
-            console.print(row, highlight=False)
+        settings = [compose_settings(options, space, seed) for space, seed in jobs]
+        folders = [options.runs / f"{space.replace(', ', '-')}-{seed}" for space, seed in jobs]
+        for (space, seed), figures in zip(jobs, pool.map(measure, settings, folders), strict=True):
+            rows.append({"space": space, "seed": seed, **figures})
+            console.print(rows[-1], highlight=False)
     results = {"machine": describe(), "experiment": options.experiment, "items": options.items, "runs": rows}
     (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     console.print(table(rows))
@@ -71,18 +71,18 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return found
 
 
-def _measured(options: argparse.Namespace, job: tuple[str, int]) -> dict[str, Any]:
-    space, seed = job
-    overrides = [
-        f"experiment={options.experiment}",
-        *SPACES[space],
-        f"seed={seed}",
-        "budget.trials=null",
-        f"budget.items={options.items}",
-        "model.threads=1",
-    ]
-    folder = options.runs / f"{space.replace(', ', '-')}-{seed}"
-    return {"space": space, "seed": seed, **measure(composed(overrides), folder)}
+def compose_settings(options: argparse.Namespace, space: str, seed: int) -> dict[str, Any]:
+    """The settings of one run."""
+    return composed(
+        [
+            f"experiment={options.experiment}",
+            *SPACES[space],
+            f"seed={seed}",
+            "budget.trials=null",
+            f"budget.items={options.items}",
+            "model.threads=1",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from transformers.utils import logging
 from automerge.components import build
 from automerge.family import open_family
 from automerge.history import History
-from automerge.log import LOG, RunLog
+from automerge.log import LOG, EvaluationRow, RunLog
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
 from automerge.recipe import Recipe
@@ -33,6 +34,10 @@ from automerge.zoo import path as zoo
 from experiments.machine import describe
 
 SOURCES = {"sort": "models/sort", "reverse": "models/reverse"}
+KEPT = 16
+"""Evaluations whose hidden states after every layer would be kept under a bound on memory: about the parents of the
+evolution."""
+
 WARM = 100
 """Stacks written before the clock runs: by then every source layer has been referred to."""
 
@@ -94,25 +99,44 @@ def times(n: int, device: str, *, scaling: str | None) -> dict[str, float]:
 
 
 def shared(folder: Path) -> dict[str, float]:
-    """The share of a search's layer passes whose input was computed before: prefix and items both seen."""
+    """The share of a search's layer passes whose input was computed before: prefix and items both seen.
+
+    Once with everything kept, once with the hidden states of the KEPT evaluations that were last of use.
+    """
     with RunLog(folder / LOG, read_only=True) as log:
         history = History.of(log)
-    seen: set[tuple[Any, ...]] = set()
+    rows = [row for row in history.evaluations if row.phase in {"search", "verify"}]
+    searched = [row for row in rows if row.phase == "search"]
+    forward = sum(row.evaluation.seconds["forward"] for row in searched)
+    return {
+        "layer passes saved at most": _saved(rows, history, keep=None),
+        f"with {KEPT} evaluations kept": _saved(rows, history, keep=KEPT),
+        "forward share of the search phase": forward / sum(row.wall for row in searched),
+    }
+
+
+def _saved(rows: Sequence[EvaluationRow], history: History, *, keep: int | None) -> float:
+    kept: OrderedDict[tuple[Any, ...], set[int]] = OrderedDict()
     n_passes = n_saved = 0
-    for row in history.evaluations:
-        if row.phase not in {"search", "verify"}:
-            continue
+    for row in rows:
+        prefixes = list(_prefixes(history.trials[row.trial].recipe))
         for part in row.slices:
             items = (part.task, part.split, part.start, part.stop)
-            prefixes = list(_prefixes(history.trials[row.trial].recipe))
             n_items = part.stop - part.start
+            best, saved = None, 0
+            for key, known in kept.items():
+                # Whoever knows the hidden states after a prefix needs none of its layers.
+                depth = max((k for k, prefix in enumerate(prefixes, 1) if prefix in known), default=0)
+                if key[0] == items and depth > saved:
+                    best, saved = key, depth
+            if best is not None:
+                kept.move_to_end(best)
             n_passes += len(prefixes) * n_items
-            # Whoever knows the hidden states after a prefix needs none of its layers.
-            n_saved += n_items * max((k for k, prefix in enumerate(prefixes, 1) if (items, prefix) in seen), default=0)
-            seen.update((items, prefix) for prefix in prefixes)
-    forward = sum(row.evaluation.seconds["forward"] for row in history.evaluations if row.phase == "search")
-    wall = sum(row.wall for row in history.evaluations if row.phase == "search")
-    return {"layer passes saved at most": n_saved / n_passes, "forward share of the search phase": forward / wall}
+            n_saved += saved * n_items
+            kept[items, row.trial] = set(prefixes)
+            if keep is not None and len(kept) > keep * len(row.slices):
+                kept.popitem(last=False)
+    return n_saved / n_passes
 
 
 def _prefixes(recipe: Recipe) -> Iterator[int]:

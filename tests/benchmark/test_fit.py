@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from automerge import cli
 from automerge.benchmark.fit import MINIMUM, export_benchmark
 from automerge.benchmark.surrogate import Surrogate
 from automerge.log import RunLog
@@ -92,6 +93,17 @@ def test_too_few_trials_give_no_models_and_say_so(tmp_path: Path) -> None:
     assert np.isnan(quality["a"]["r2"])
     with pytest.raises(FileNotFoundError, match="its run had too few trials"):
         Surrogate(tmp_path / "benchmark")
+
+
+def test_the_command_line_says_why_there_are_no_models(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tmp_path / "run", trials=5)
+    cli.main(["benchmark", str(folder)])
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == f"fewer than 30 trials of a, b: {folder / 'benchmark'} holds a table of them, but no models"
+    cli.main(["benchmark", str(exported[0].parent), "--to", str(tmp_path / "again")])
+    assert "fewer than" not in capsys.readouterr().out
 
 
 def test_references_outside_the_space_are_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from automerge.check import estimate as module
@@ -16,9 +17,11 @@ from automerge.check.workload import Rates
 from automerge.fidelity import Ladder
 from automerge.merge import Run
 from automerge.model import ResidentModel
-from automerge.recipe import Fusion, uniform
+from automerge.protocols import Space
+from automerge.recipe import Fusion, Recipe, uniform
 from automerge.resident.placement import Demand
 from automerge.search import Budget
+from automerge.spaces.dis import DepthIntegration
 from automerge.spaces.lfs import LayerwiseFusion
 from tests import toy
 from tests.conformance.members import make_tasks
@@ -115,8 +118,18 @@ def test_slots_of_other_components_than_the_largest_are_not_written(
     assert written == [f"{method} mlp" for method in ("linear", "linear", "ties", "ties", "passthrough", "passthrough")]
 
 
-def make_estimate(resident: ResidentModel, folder: Path, **changes: Any) -> Estimate:
-    space = LayerwiseFusion(sources=["left", "right"], n_layers=toy.N_LAYERS)
+def test_what_a_stack_passes_through_takes_no_time(resident: ResidentModel, clock: Clock) -> None:
+    left = uniform(toy.fused("passthrough", ("left", 1.0)), toy.N_LAYERS)
+    stack = Recipe((*left.layers, left.layers[0]), left.outer)
+    assert merge_time(resident.sources, [stack]) == (0.0, 0.0)
+
+
+def make_estimate(
+    resident: ResidentModel,
+    folder: Path,
+    space: Space = LayerwiseFusion(sources=["left", "right"], n_layers=toy.N_LAYERS),  # noqa: B008 (never changed)
+    **changes: Any,
+) -> Estimate:
     options: dict[str, Any] = {"n_verify": 2, "n_recommend": 3, "test_items": 6, "n_workers": 1, **changes}
     tasks = make_tasks(folder / "tasks")
     return estimate(
@@ -166,6 +179,31 @@ def test_more_workers_shorten_the_search_alone(
     assert one.by_rung == four.by_rung == pytest.approx({4: 0.5 + 4 * 3 * 0.01, 12: 0.5 + 12 * 3 * 0.01})
 
 
+def test_candidates_take_longer_by_as_much_as_they_are_deeper(
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "merge_time", lambda *_: MergeTime(0.0, 0.0))
+    monkeypatch.setattr(module, "item_seconds", lambda *_: 0.01)
+    deep = DepthIntegration(sources=["left", "right"], n_layers=toy.N_LAYERS, min_layers=2, max_layers=6)
+    monkeypatch.setattr(deep, "sample", lambda n, _: np.repeat(deep.encode(doubled())[None], n, axis=0))
+    plain, deeper = make_estimate(resident, tmp_path / "a"), make_estimate(resident, tmp_path / "b", deep)
+    assert deeper.by_rung[12] == pytest.approx(2 * plain.by_rung[12])
+    n_plain, n_deep = (
+        len(space.references()) for space in (LayerwiseFusion(sources=["left", "right"], n_layers=3), deep)
+    )
+    assert deeper.phases["reference models"] / n_deep == pytest.approx(plain.phases["reference models"] / n_plain)
+    # All layers of both sources in float32, which are stored in bfloat16.
+    blocks = [block for (layer, _), found in resident.sources.layout.items() for block in found if layer is not None]
+    assert plain.copies == 0
+    assert deeper.copies == 2 * 4 * sum(block.size for block in blocks)
+
+
+def doubled() -> Recipe:
+    """Every layer of a source twice."""
+    left = uniform(toy.fused("passthrough", ("left", 1.0)), toy.N_LAYERS)
+    return Recipe(tuple(layer for layer in left.layers for _ in range(2)), left.outer)
+
+
 def made(**changes: Any) -> Estimate:
     found = Estimate(
         rates=Rates(0.1, {"a": 0.01}),
@@ -174,6 +212,7 @@ def made(**changes: Any) -> Estimate:
         by_rung={30: 0.4, 90: 1.0},
         phases={"search": 100.0, "test": 20.0},
         demand=Demand(sources=10**9, candidate=10**9, masks=10**6),
+        copies=0,
         free_memory=10**9,
         run=10**7,
         export=10**9,
@@ -199,6 +238,7 @@ def test_two_lines_say_time_and_disk() -> None:
             "the masks of random methods take 2.0 GB, but only 1.0 GB are free",
         ),
         ({"free_disk": 10**6}, "the run folder takes about 10.0 MB, but /data has only 1.0 MB free"),
+        ({"copies": 2 * 10**9}, "dtype of the computation take 2.0 GB, but only 1.0 GB are free, so stacks will copy"),
         ({"free_disk": 10**8}, "an exported model takes about 1.0 GB, but /data has only 100.0 MB free"),
     ],
 )

@@ -77,6 +77,7 @@ def test_estimates_are_told_line_by_line() -> None:
         by_rung={30: 0.4, 90: 1.0},
         phases={"search": 100.0, "test": 20.0},
         demand=Demand(sources=10**9, candidate=10**9, masks=0),
+        copies=0,
         free_memory=10**9,
         run=10**7,
         export=10**9,

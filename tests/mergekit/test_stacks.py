@@ -118,6 +118,14 @@ dtype: bfloat16
     assert read(text_of(recipe)) == recipe
 
 
+def test_a_fused_mlp_of_scale_nothing_cannot_be_written() -> None:
+    found = to_yaml(fused([0.6, 0.5], [1.0, 0.0], "branch_mlp"), PATHS, FIVE, dtype="float32", writers=ENDS)
+    assert found.text is None
+    assert any("whose mlp is scaled by 0" in fault for fault in found.faults)
+    alone = stack([("math", 0), ("math", 1)], [1.0, 0.0], "branch_mlp")
+    assert read(text_of(alone)) == alone
+
+
 def test_the_note_on_depth_is_for_other_depths_only() -> None:
     def notes(n_layers: int) -> str:
         found = to_yaml(stack([("math", depth) for depth in range(n_layers)]), PATHS, FIVE, dtype="float32")

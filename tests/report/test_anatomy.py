@@ -54,7 +54,7 @@ def test_dark_text_is_legible_on_every_colour() -> None:
 
 def test_sources_have_letters_and_colours_in_one_order_with_the_base_first() -> None:
     recipe = Recipe((copied("math", 0), copied("code", 1)), OUTER)
-    keys = palette([recipe])
+    keys = palette(recipe.sources)
     assert [(name, key.letter) for name, key in keys.items()] == [("base", "A"), ("code", "B"), ("math", "C")]
     assert keys["base"].colour == BASE_COLOUR
     assert keys["code"].colour == COLOURS[0]
@@ -63,7 +63,7 @@ def test_sources_have_letters_and_colours_in_one_order_with_the_base_first() -> 
 def test_a_strip_is_filled_as_far_as_the_effective_weight() -> None:
     recipe = Recipe((mixed("ties", 0, math=0.5, code=1.25), mixed("linear", 1, math=3, code=1)), OUTER)
     assert largest_weight([recipe]) == 1.25
-    found = anatomy(recipe, palette([recipe]), full=1.25)
+    found = anatomy(recipe, palette(recipe.sources), full=1.25)
     assert found.sources == ("base", "code", "math")
     ties, linear = (row.cells[0] for row in found.rows)
     assert [(strip.text, strip.filled) for strip in ties.strips] == [("", 0), ("1.25", 100), (".5", pytest.approx(40))]
@@ -78,17 +78,17 @@ def test_a_strip_is_filled_as_far_as_the_effective_weight() -> None:
 )
 def test_weights_are_written_short(weight: float, text: str) -> None:
     recipe = uniform(Fusion("task_arithmetic", (Input("math", None, weight),)), 1)
-    assert anatomy(recipe, palette([recipe]), full=20).rows[0].cells[0].strips[0].text == text
+    assert anatomy(recipe, palette(recipe.sources), full=20).rows[0].cells[0].strips[0].text == text
 
 
 def test_components_that_are_alike_share_a_column() -> None:
     alike = uniform(OUTER, 2)
-    assert anatomy(alike, palette([alike]), 1).columns == ("attention, mlp, other",)
+    assert anatomy(alike, palette(alike.sources), 1).columns == ("attention, mlp, other",)
     other = Fusion("passthrough", (Input("math", 1),))
     last = alike.layers[1]
     changed = replace(last, components=(last.components[0], ("mlp", other), last.components[2]))
     recipe = replace(alike, layers=(alike.layers[0], changed))
-    found = anatomy(recipe, palette([recipe]), 1)
+    found = anatomy(recipe, palette(recipe.sources), 1)
     assert found.columns == ("attention, other", "mlp")
     assert [len(row.cells) for row in found.rows] == [2, 2]
 
@@ -98,14 +98,14 @@ def test_a_part_differs_where_method_weights_or_parameters_do() -> None:
     layers = [mixed("linear", 0, math=1), mixed("linear", 1, math=1), mixed("ties", 2, math=0.5)]
     layers.append(replace(layers[2], components=tuple((name, density) for name, _ in layers[2].components)))
     recipe = Recipe(tuple(layers), OUTER)
-    found = anatomy(recipe, palette([recipe]), 1)
+    found = anatomy(recipe, palette(recipe.sources), 1)
     assert [row.cells[0].changes for row in found.rows] == [True, False, True, True]
 
 
 def test_a_component_that_some_layers_lack_is_empty_there() -> None:
     layer = copied("math", 1)
     recipe = Recipe((copied("math", 0), replace(layer, components=layer.components[:2])), OUTER)
-    found = anatomy(recipe, palette([recipe]), 1)
+    found = anatomy(recipe, palette(recipe.sources), 1)
     assert found.columns == ("attention, mlp", "other")
     assert (found.rows[1].cells[1].method, found.rows[1].cells[1].strips) == ("", ())
 
@@ -113,5 +113,5 @@ def test_a_component_that_some_layers_lack_is_empty_there() -> None:
 @pytest.mark.parametrize(("n_sources", "has_words"), [(3, True), (5, True), (6, False)])
 def test_words_give_way_to_many_sources(n_sources: int, has_words: bool) -> None:
     recipe = fused(80, [f"model-{k}" for k in range(n_sources)], ["linear", "ties"])
-    found = anatomy(recipe, palette([recipe]), 1)
+    found = anatomy(recipe, palette(recipe.sources), 1)
     assert (len(found.rows), len(found.columns), found.has_words) == (80, 3, has_words)

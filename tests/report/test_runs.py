@@ -36,12 +36,12 @@ def test_fusions_tell_methods_weights_and_parameters() -> None:
     assert [run.reads for run in runs(pruned_fusions())] == [
         ("math 0",),
         ("linear: math 1 (3), code 1 (1)",),
-        ("ties: math 4 (0.5), code 4 (0.4), chat 4 (0.6), density 0.5",),
+        ("ties: math 4 (0.5), code 4 (0.4), chat 4 (0.6), sum 1.5, density 0.5",),
         ("code 5",),
         ("math 7",),
     ]
     both = Recipe((mixed("ties", 2, math=1, code=0.5), mixed("ties", 3, math=1, code=0.5)), OUTER)
-    assert runs(both) == [Run("0-1", ("ties: math 2-3 (1), code 2-3 (0.5), density 0.5",), "1", "1")]
+    assert runs(both) == [Run("0-1", ("ties: math 2-3 (1), code 2-3 (0.5), sum 1.5, density 0.5",), "1", "1")]
 
 
 def test_components_that_read_other_layers_are_told_apart() -> None:

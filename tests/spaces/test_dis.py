@@ -171,6 +171,38 @@ def test_uniform_merges_are_genotypes_where_layers_are_fused() -> None:
     assert all(reference.genotype is None for reference in shorter.values())
 
 
+def test_references_that_are_deeper_than_any_stack_are_not_eligible() -> None:
+    for max_layers, eligible in ((3, False), (4, True), (None, True)):
+        for methods in ([], ["task_arithmetic"]):
+            references = space(4, methods=methods, max_layers=max_layers).references()
+            assert {reference.eligible for reference in references.values()} == {eligible}
+            assert {"uniform", "source"} == {reference.kind for reference in references.values()}
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({}, 9),
+        ({"max_layers": 20}, 12),
+        ({"max_blocks": 1}, 6),
+        ({"max_blocks": 1, "max_layers": 5}, 5),
+        ({"max_blocks": 3, "max_layers": 20}, 18),
+        ({"max_blocks": 3, "max_repeats": 1, "max_layers": 20}, 12),  # a and b, each once
+        ({"max_blocks": 3, "max_repeats": 1, "max_layers": 20, "methods": ["linear"]}, 18),
+        ({"fixed_first": 2, "max_layers": 20}, 10),
+    ],
+)
+def test_the_deepest_stack_fills_the_bound_or_the_positions(options: dict[str, object], most: int) -> None:
+    searched = space(6, "ab", **options, scaling=None)
+    assert searched.max_layers == most
+    names = [gene.name for gene in searched.genes if gene.role.startswith("block")]
+    kinds = ["a", "b", "fused" if "methods" in options else "a"]
+    full = searched.decode(searched.genotype({name: kinds[int(name[-1])] for name in names}))
+    assert len(full.layers) == most
+    X = searched.sample(200, np.random.default_rng(0))
+    assert max(len(searched.decode(x).layers) for x in X) <= most
+
+
 def test_a_fused_block_that_is_a_source_is_that_source() -> None:
     fusing = space(2, methods=["linear"], strengths=[0.5])
     fused = {"0.block0": "fused", "0.block1": "a", "0.fused.a": 0.3, "0.fused.b": 0.0, "1.block0": "a"}
@@ -302,6 +334,27 @@ def test_features_of_scaled_mlps_are_mean_gains() -> None:
     assert not any("gain" in name or "scale" in name for name in space(scaling=None).feature_names)
 
 
+@pytest.mark.parametrize("scaling", ["residual", "branch_mlp"])
+def test_features_of_groups_are_the_mean_gains_of_their_layers(scaling: str) -> None:
+    """The gains of single layers are those that are folded into weights; the last group has one layer."""
+    groups = space(7, granularity=3, max_layers=14, scaling=scaling)
+    values: dict[str, object] = {"0.block1": "b", "1.block0": "b", "1.block1": "b", "2.block1": "a"}
+    lowest = {"residual": 0.25, "branch_mlp": 0.0}[scaling]
+    recipe = groups.decode(groups.genotype(values | {"0.scale": lowest, "1.scale": 0.5, "2.scale": 0.4}))
+    assert len(recipe.layers) == 14
+    mlps: dict[tuple[str, int], list[float]] = {}
+    for (source, read), gain in zip(origins(recipe), gains(recipe), strict=True):
+        mlps.setdefault((source, read // 3), []).append(gain.mlp)
+    found = described(groups, recipe)
+    for (source, position), each in mlps.items():
+        mean = np.mean(each)
+        expected = mean / 2 if scaling == "branch_mlp" else 0.5 + np.log2(mean) / 20
+        assert found[f"{position}.{source}.gain"] == pytest.approx(expected)
+    if scaling == "branch_mlp":
+        assert found["0.b.gain"] == pytest.approx(2 / 3 / 2)
+        assert found["0.a.gain"] == 0.5
+
+
 def test_features_of_a_stack_lie_between_0_and_1() -> None:
     for searched in SPACES.values():
         lower, upper = (np.array([getattr(gene, side) for gene in searched.genes]) for side in ("lower", "upper"))
@@ -428,7 +481,7 @@ def test_faulty_options_are_listed_together_with_remedies() -> None:
     with pytest.raises(ValueError, match="the DIS space cannot be built") as caught:
         space(methods=["magic"], granularity=0, max_scale=0.5, scaling="stream", sources=["fused", "b"])
     for part in (
-        "granularity must be >= 1, got 0",
+        "granularity: expected a whole number from 1, got 0",
         "unknown method 'magic'",
         "scaling must be residual, branch_mlp or null, got 'stream'",
         "max_scale must lie between 1, no scaling, and 1024, got 0.5",
@@ -441,13 +494,18 @@ def test_faulty_options_are_listed_together_with_remedies() -> None:
     ("options", "remedy"),
     [
         ({"fixed_first": 2, "fixed_last": 2}, "leave none of 4 layers in groups of 1 free; lower them"),
-        ({"fixed_first": -1}, "fixed_first and fixed_last must be >= 0, got -1 and 0"),
+        ({"fixed_first": -1}, "fixed_first: expected a whole number from 0, got -1"),
         ({"min_layers": 3, "max_layers": 2}, "min_layers 3 lies above max_layers 2; lower it"),
         ({"min_layers": 5, "max_layers": 8}, "lies above the sources' 4 layers.* lower it"),
         ({"fixed_first": 3, "min_layers": 1, "max_layers": 2}, "lies below the 3 layers of fixed positions; raise it"),
         ({"granularity": 4, "min_layers": 3, "max_layers": 3}, "let 3 layers lie between them, or set granularity: 1"),
         ({"n_layers": 5, "granularity": 2, "min_layers": 4, "max_layers": 4}, "let 1 layers lie between them"),
-        ({"max_blocks": 0}, "max_blocks must be >= 1, got 0"),
+        ({"max_blocks": 0}, "max_blocks: expected a whole number from 1, got 0"),
+        ({"max_layers": 0}, "max_layers: expected a whole number from 1, got 0"),
+        ({"max_layers": 7.5}, "max_layers: expected a whole number from 1, got 7.5"),
+        ({"min_layers": 3.2}, "min_layers: expected a whole number from 1, got 3.2"),
+        ({"max_scale": 2000}, "max_scale must lie between 1, no scaling, and 1024, got 2000"),
+        ({"methods": ""}, r"methods: expected a list: write space.methods=\[linear\], got ''"),
         ({"strengths": [2.0]}, r"strengths must lie in \(0, max_weight\]"),
         ({"methods": ["slerp"], "sources": ["a"]}, "add linear or task_arithmetic to space.methods"),
     ],
@@ -457,6 +515,21 @@ def test_options_that_cannot_be_met_are_refused(options: dict[str, object], reme
         space(**options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"unknown genes \['nonsense'\]"):
         space().genotype({"nonsense": 1.0})
+
+
+def test_options_of_a_wrong_type_are_listed_together() -> None:
+    with pytest.raises(ValueError, match="the DIS space cannot be built") as caught:
+        space(max_layers="abc", max_blocks=2.5, fixed_last=None, max_scale=None, methods=None, strengths="half")
+    assert str(caught.value).removeprefix("the DIS space cannot be built: ").split("; ") == [
+        "max_blocks: expected a whole number from 1, got 2.5",
+        "max_layers: expected a whole number from 1, got 'abc'",
+        "fixed_last: expected a whole number from 0, got None",
+        "methods: expected a list: write space.methods=[linear], got None",
+        "strengths: expected a list: write space.strengths=[0.5], got 'half'",
+        "max_scale: expected a number, got None",
+    ]
+    with pytest.raises(ValueError, match=r"write space.methods=\[ties\], got 'ties'"):
+        space(methods="ties")
 
 
 @pytest.mark.parametrize("n_layers", [5, 6, 7])

@@ -1,6 +1,7 @@
 """The meaning of LFS genotypes; what every space must do is tested in conformance."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,15 +218,39 @@ def test_a_component_that_a_recipe_leaves_out_has_the_defaults() -> None:
 def test_faulty_options_are_listed_together() -> None:
     with pytest.raises(ValueError, match="unknown method 'magic'") as caught:
         space(methods=["magic"], granularity=0)
-    assert "granularity and n_layers must be >= 1" in str(caught.value)
+    assert "granularity: expected a whole number from 1, got 0" in str(caught.value)
     with pytest.raises(ValueError, match="unknown method 'passthrough'"):
         space(methods=["linear", "passthrough"])
     with pytest.raises(ValueError, match=r"strengths must lie in \(0, max_weight\]"):
         space(max_weight=1.0, strengths=[1.2])
     with pytest.raises(ValueError, match=r"components must be \['attention', 'mlp', 'other'\] or \['layer'\]"):
         LayerwiseFusion(sources=["a"], n_layers=2, components=["mlp"])
+    with pytest.raises(ValueError, match=r"components must be .* got \['attention', 'mlp', 'mlp', 'other'\]"):
+        LayerwiseFusion(sources=["a"], n_layers=2, components=["attention", "mlp", "mlp", "other"])
     with pytest.raises(ValueError, match=r"unknown genes \['nonsense'\]"):
         space().genotype({"nonsense": 1.0})
+
+
+def test_options_of_a_wrong_type_are_listed_together() -> None:
+    wrong: dict[str, Any] = {"methods": "linear", "granularity": "abc", "components": "layer", "max_weight": None}
+    wrong["strengths"] = None
+    with pytest.raises(ValueError, match="the LFS space cannot be built") as caught:
+        LayerwiseFusion(sources=["a", "b"], n_layers=4, **wrong)
+    assert str(caught.value).removeprefix("the LFS space cannot be built: ").split("; ") == [
+        "methods: expected a list: write space.methods=[linear], got 'linear'",
+        "max_weight: expected a number, got None",
+        "strengths: expected a list: write space.strengths=[0.5], got None",
+        "granularity: expected a whole number from 1, got 'abc'",
+        "components: expected a list: write space.components=[layer], got 'layer'",
+    ]
+    with pytest.raises(ValueError, match="granularity: expected a whole number from 1, got 2"):
+        LayerwiseFusion(sources=["a", "b"], n_layers=4, granularity=2.0)  # type: ignore[arg-type]
+
+
+def test_models_are_as_deep_as_the_sources() -> None:
+    tied = LayerwiseFusion(sources=["a", "b"], n_layers=5, granularity=2)
+    depths = {len(tied.decode(x).layers) for x in tied.sample(20, np.random.default_rng(0))}
+    assert depths == {tied.max_layers} == {5}
 
 
 def test_methods_that_join_several_sources_are_refused_for_one() -> None:

@@ -136,7 +136,12 @@ def test_features_are_presence_gain_depth_and_switches() -> None:
 def test_samples_are_tied_unless_they_are_to_be_uniform() -> None:
     tied = space(32).sample(600, np.random.default_rng(0))
     plain = space(32, uniform=True).sample(600, np.random.default_rng(0))
-    assert (tied[:, :32] == tied[:, :1]).all(axis=1).mean() == pytest.approx(1 / 3, abs=0.06)
+    shares = np.array([np.bincount(row.astype(int)).max() / 32 for row in tied[:, :32]])
+    # With one interval, 0 to 4 edits, all of which choose what is there.
+    assert (shares == 1).mean() == pytest.approx(sum(3.0**-n for n in range(5)) / 5 / 3, abs=0.04)
+    assert (shares > 0.75).mean() == pytest.approx(1 / 3, abs=0.08)
+    changes = (np.diff(tied[:, :32], axis=1) != 0).sum(axis=1)
+    assert (changes > 12).mean() == pytest.approx(1 / 3, abs=0.08)
     assert (tied[:, 32:] == 1).all(axis=1).mean() == pytest.approx(1 / 4, abs=0.06)
     counts = np.array([(plain[:, :32] == code).mean() for code in range(3)])
     assert counts == pytest.approx(1 / 3, abs=0.02)
@@ -204,11 +209,34 @@ def test_other_orders_products_and_outer_parts_cannot_be_encoded() -> None:
 
 
 def test_faulty_options_are_listed_together() -> None:
-    with pytest.raises(ValueError, match=r"exactly two sources .* got 3 \(a, b, mean\) of 2; keep two") as caught:
+    with pytest.raises(ValueError, match=r"exactly two sources, got 3 \(a, b, mean\); keep two") as caught:
         space(sources=["a", "b", "mean"], outer="c", strengths=[-1.0])
     for fault in (
         "a source called mean",
         "outer must be one of mean, a, b, mean, got 'c'",
-        "strengths must be above 0",
+        "strengths: expected numbers above 0, got [-1.0]",
     ):
         assert fault in str(caught.value)
+
+
+def test_options_of_a_wrong_type_are_listed_together() -> None:
+    with pytest.raises(ValueError, match="the SMM data-flow space cannot be built") as caught:
+        space(outer=None, uniform=1, strengths=None)
+    assert str(caught.value).removeprefix("the SMM data-flow space cannot be built: ").split("; ") == [
+        "uniform: expected true or false, got 1",
+        "strengths: expected a list: write space.strengths=[0.5], got None",
+        "outer must be one of mean, a, b, got None",
+    ]
+
+
+def test_samples_without_scales_seldom_repeat() -> None:
+    """With the choices of whole models alike there would be three of them, of a twelfth of all samples."""
+    X = space(8).sample(280, np.random.default_rng(0))
+    assert len(np.unique(X, axis=0)) > 270
+    unscaled = X[(X[:, 8:] == 1).all(axis=1)]
+    assert len(np.unique(unscaled, axis=0)) > 0.85 * len(unscaled) > 40
+
+
+def test_the_longest_stack_has_all_layers_of_both_sources() -> None:
+    longest = space(3).decode(np.r_[np.full(3, 2.0), np.ones(5)])
+    assert len(longest.layers) == space(3).max_layers == 6

@@ -145,7 +145,28 @@ def test_everything_that_cannot_be_encoded_is_listed_with_a_remedy() -> None:
 def test_faulty_options_are_listed_together() -> None:
     with pytest.raises(ValueError, match="order must be one of layer, source, got 'depth'") as caught:
         space(order="depth", outer_weight=1.5, strengths=[0.0], n_layers=0)
-    for fault in ("outer_weight must lie in [0, 1], got 1.5", "strengths must be above 0", "a source besides the base"):
+    for fault in (
+        "outer_weight must lie in [0, 1], got 1.5",
+        "strengths: expected numbers above 0, got [0.0]",
+        "n_layers: expected a whole number from 1, got 0",
+    ):
         assert fault in str(caught.value)
+    with pytest.raises(ValueError, match="needs a source besides the base"):
+        space(sources=[])
     with pytest.raises(ValueError, match=r"unknown genes \['nonsense'\]; names look like \['0.a', '0.b', '1.a'\]"):
         space().genotype({"nonsense": 1.0})
+
+
+def test_options_of_a_wrong_type_are_listed_together() -> None:
+    with pytest.raises(ValueError, match="the SMM parameter space cannot be built") as caught:
+        space(outer_weight="abc", order=["layer"], uniform="yes", strengths=0.3)
+    assert str(caught.value).removeprefix("the SMM parameter space cannot be built: ").split("; ") == [
+        "uniform: expected true or false, got 'yes'",
+        "strengths: expected a list: write space.strengths=[0.3], got 0.3",
+        "order must be one of layer, source, got ['layer']",
+        "outer_weight: expected a number or null, got 'abc'",
+    ]
+
+
+def test_models_are_as_deep_as_the_sources() -> None:
+    assert len(space(n_layers=7).decode(np.zeros(14)).layers) == space(n_layers=7).max_layers == 7
