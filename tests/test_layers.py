@@ -26,6 +26,7 @@ LAYERS = [
         "depth_variation",
         "tying",
         "items",
+        "options",
         "components",
         "scaling",
         "stacking",
