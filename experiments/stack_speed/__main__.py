@@ -58,7 +58,7 @@ def main() -> None:
             "unscaled": times(options.stacks, options.device, scaling=None),
             "scaled": times(options.stacks, options.device, scaling="residual"),
         },
-        "prefixes": {str(run): shared(run) for run in options.runs},
+        "prefixes": {run.name: shared(run) for run in options.runs},
         "device": options.device,
         "machine": describe(),
     }
