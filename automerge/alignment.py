@@ -53,6 +53,11 @@ class Alignment:
     copies: Mapping[str, str]
     unknown: tuple[str, ...]
 
+    @property
+    def locals(self) -> frozenset[str]:
+        """The names that tensors have within their layers, of all layers together."""
+        return frozenset(place.local for place in self.places.values() if place.layer is not None)
+
     def name_at(self, name: str, layer: int | None) -> str:
         """The tensor that plays the role of `name` in another layer of a model with the same layout."""
         place = self.places[name]

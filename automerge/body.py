@@ -57,9 +57,9 @@ class End(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What the modules of one kind have in common: their kind, which is the number of a source layer, with which go
-    sliding attention and the like; by component their parts and the tensors that end a branch.
+class Kind:
+    """What the modules of one source layer have in common: its number, by which they have sliding attention and the
+    like; and by component their parts and the tensors that end a branch.
     """
 
     layer: int
@@ -72,7 +72,7 @@ class Body:
     """A layer module and what each of its components holds now. `stream` staggers the buffers that it owns."""
 
     module: Module
-    anatomy: Anatomy
+    kind: Kind
     stream: int
     held: dict[str, Held] = field(default_factory=dict)
     _own: dict[Part, list[Run]] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Body:
 
     def take(self, component: str) -> None:
         """Moves the component's weights into a flat buffer where they can be in one, with their present values."""
-        for part in self.anatomy.parts.get(component, ()):
+        for part in self.kind.parts.get(component, ()):
             values = [self._weights[owner].data for owner in part.owners]
             if not part.whole:
                 self._own[part] = self._runs(part)
@@ -100,7 +100,7 @@ class Body:
             id(parameter): Parameter(parameter.data, requires_grad=False) for parameter in self.module.parameters()
         }
         shared |= {id(module.config): module.config for module in self.module.modules() if hasattr(module, "config")}
-        return Body(deepcopy(self.module, shared), self.anatomy, self.stream)
+        return Body(deepcopy(self.module, shared), self.kind, self.stream)
 
     def place(self, depth: int) -> None:
         """Tells the module its number in the stack, which is its slot in caches of keys and values."""
@@ -109,12 +109,12 @@ class Body:
 
     def holds(self, component: str, fusion: Fusion, gains: Gains) -> Held:
         """What the component would hold with this fusion and these gains."""
-        ends = self.anatomy.ends.get(component, ())
+        ends = self.kind.ends.get(component, ())
         return Held(fusion, tuple(getattr(gains, end.writer.branch) for end in ends))
 
     def dtypes(self, component: str) -> list[torch.dtype] | None:
         """The dtypes of flat buffers that the component could lie in, one for each part; None if it cannot."""
-        parts = self.anatomy.parts.get(component, ())
+        parts = self.kind.parts.get(component, ())
         return [self._weights[part.owners[0]].dtype for part in parts] if all(p.whole for p in parts) else None
 
     @property
@@ -124,11 +124,11 @@ class Body:
 
     def own(self, component: str) -> list[list[Run]]:
         """Where to write the component's weights: buffers of this body, for each part; the parameters lie there now."""
-        return [self._owned(part) for part in self.anatomy.parts.get(component, ())]
+        return [self._owned(part) for part in self.kind.parts.get(component, ())]
 
     def share(self, component: str, flats: Sequence[Tensor]) -> None:
         """Makes the component's parameters views of these flat buffers, one for each part; no weight is copied."""
-        for part, flat in zip(self.anatomy.parts.get(component, ()), flats, strict=True):
+        for part, flat in zip(self.kind.parts.get(component, ()), flats, strict=True):
             self._lay(part, flat)
 
     def fold(self, component: str, gains: Gains, stored: Callable[[Part, int], Tensor]) -> None:
@@ -137,7 +137,7 @@ class Body:
         `stored` gives a tensor in the dtype in which it would be stored, where the live one has lost something of it.
         What lies in a shared buffer stays as it is there.
         """
-        for part, number, writer in self.anatomy.ends.get(component, ()):
+        for part, number, writer in self.kind.ends.get(component, ()):
             gain = getattr(gains, writer.branch)
             if gain != 1:
                 own = self._weights[part.owners[number]].dtype

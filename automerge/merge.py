@@ -96,8 +96,7 @@ class ResidentSources:
             slot: {self.alignment.places[name].local: base.shapes[name] for name in names}
             for slot, names in self.alignment.slots.items()
         }
-        inner = {place.local for place in self.alignment.places.values() if place.layer is not None}
-        self.writers: Mapping[str, Writer] = {} if model_type is None else writers(inner, model_type)
+        self.writers: Mapping[str, Writer] = {} if model_type is None else writers(self.alignment.locals, model_type)
         self._residence = Residence(ordered, self.layout, placement=self.choice.placement, device=self.device)
         self._kernels = Kernels()
         self._knowledge = Knowledge(self._residence, self.names)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
-from automerge.body import Anatomy, Body, End, Part, parts_of
+from automerge.body import Body, End, Kind, Part, parts_of
 from automerge.merge import PASSTHROUGH, ResidentSources, Run
 from automerge.recipe import BASE, Fusion, Input, Recipe
 from automerge.resident.layout import staggered
@@ -45,9 +45,9 @@ class Stack:
         self._room: float | None = None
         self._bodies: dict[int, list[Body]] = {}
         for layer, module in enumerate(modules):
-            body = Body(module, self._anatomy(module, layer, views), self._stream)
+            body = Body(module, self._kind(module, layer, views), self._stream)
             self._bodies[layer] = [body]
-            for component in body.anatomy.parts:
+            for component in body.kind.parts:
                 base = Fusion(PASSTHROUGH, (Input(BASE, layer),))
                 shared = self._shared(body, component, base, refer=False)
                 if shared is None:
@@ -72,7 +72,7 @@ class Stack:
         """Bytes that copies of all layers of all sources would take, but for layers that need none."""
         total = 0
         for layer, (body, *_) in self._bodies.items():
-            for component, parts in body.anatomy.parts.items():
+            for component, parts in body.kind.parts.items():
                 dtypes = body.dtypes(component)
                 if dtypes is None:
                     continue
@@ -133,7 +133,7 @@ class Stack:
             body.share(component, shared)
         else:
             self._sources.write(fusion, component, body.own(component))
-        parts = body.anatomy.parts.get(component, ())
+        parts = body.kind.parts.get(component, ())
 
         def stored(part: Part, number: int) -> Tensor:
             _, start, stop = part.block.parts()[number]
@@ -158,7 +158,7 @@ class Stack:
         source, layer = fusion.inputs[0].source, fusion.inputs[0].layer
         key = (self._sources.same_as(source, layer, component), layer, component)
         if key not in self._kept:
-            blocks = [part.block for part in body.anatomy.parts.get(component, ())]
+            blocks = [part.block for part in body.kind.parts.get(component, ())]
             n_bytes = sum(block.size * dtype.itemsize for block, dtype in zip(blocks, dtypes, strict=True))
             device = self._sources.device
             if self._room is None:
@@ -193,7 +193,7 @@ class Stack:
         self._installed = list(bodies)
         self._changed = changed
 
-    def _anatomy(self, module: Module, layer: int, views: Mapping[str, Tensor]) -> Anatomy:
+    def _kind(self, module: Module, layer: int, views: Mapping[str, Tensor]) -> Kind:
         parts: dict[str, list[Part]] = {}
         for (depth, component), blocks in self._sources.layout.items():
             if depth == layer:
@@ -214,7 +214,7 @@ class Stack:
             ]
             for component, found in parts.items()
         }
-        return Anatomy(layer, parts, ends)
+        return Kind(layer, parts, ends)
 
 
 def _path(model: Any, n_layers: int, stem: str) -> str:

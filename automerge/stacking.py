@@ -14,6 +14,8 @@ DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 def origins(recipe: Recipe) -> tuple[int, ...]:
     """For every output layer the source layer whose attention it reads first: what a configuration says of that source
     layer, such as the kind of its attention, holds for the output layer.
+
+    Raises ValueError for an output layer that reads no layer of a source.
     """
     return tuple(_origin(layer) for layer in recipe.layers)
 

@@ -80,8 +80,7 @@ def _translated(text: str, spelled: Mapping[str, str], family: Family, alignment
             faults.append(f"model {model} could be {' or '.join(names)}; write the source's name in its place")
     if faults:
         raise ValueError("\n  - ".join(["its models are not all known:", *faults]))
-    inner = {place.local for place in alignment.places.values() if place.layer is not None}
-    ends = writers(inner, family.model_type)
+    ends = writers(alignment.locals, family.model_type)
     return mergekit.from_yaml(text, {model: names[0] for model, names in matches.items()}, alignment, ends)
 
 

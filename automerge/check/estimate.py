@@ -59,8 +59,8 @@ class Estimate:
 
     `by_rung` gives the seconds of one candidate up to each number of items, `phases` those of every phase. `demand` is
     what weights need in memory, `copies` what layers take that stacks refer to in another dtype than their source's,
-    `free_memory` what is free with the sources loaded; `run`, `export` and `free_disk` are
-    bytes: of the run's folder, of an exported model, and of the disk of `folder`.
+    `free_memory` what is free with the sources loaded; `run`, `export` and `free_disk` are bytes: of the run's folder,
+    of an exported model, and of the disk of `folder`.
     """
 
     rates: Rates

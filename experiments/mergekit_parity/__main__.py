@@ -8,9 +8,10 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -26,11 +27,15 @@ from automerge.alignment import Alignment, align
 from automerge.export.model import export_recipe
 from automerge.family import open_family
 from automerge.mergekit import from_yaml, to_yaml
-from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe
+from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, Scaling
+from automerge.scaling import writers
 from experiments.machine import describe
 
 ZOO = Path(__file__).parents[2] / "automerge" / "zoo" / "models"
 RESULTS = Path(__file__).parent / "results.json"
+
+SCALES = (0.9, 1.3, 0.55, 1.0, 0.7, 2.25, 1.1)
+"""Scales of the layers of a stack, in turns."""
 
 
 @dataclass(frozen=True)
@@ -126,18 +131,19 @@ def compared(models: str, paths: Mapping[str, Path], folder: Path) -> Iterator[A
     models_of = {name: str(path) for name, path in paths.items() if name != BASE}
     family = open_family({"base": str(paths[BASE]), "models": models_of}, trust_remote_code=False)
     alignment = align(family.sources)
+    ends = writers(alignment.locals, family.model_type)
     dtype = next(iter(load_file(paths[BASE] / "model.safetensors").values())).dtype
     short = str(dtype).removeprefix("torch.")
     places = {name: str(path) for name, path in paths.items()}
     names = {path: name for name, path in places.items()}
     pairs: dict[str, tuple[Recipe, str]] = {}
     for name, recipe in recipes(tuple(paths)[1:], alignment).items():
-        written = to_yaml(recipe, places, alignment, dtype=short)
+        written = to_yaml(recipe, places, alignment, dtype=short, writers=ends)
         if written.text is None:
             raise ValueError(f"{name}: {'; '.join(written.faults)}")
         pairs[name] = (recipe, written.text)
     for name, text in configurations(*places.values(), dtype=short).items():
-        pairs[f"read: {name}"] = (from_yaml(text, names, alignment), text)
+        pairs[f"read: {name}"] = (from_yaml(text, names, alignment, ends), text)
     for name, (recipe, text) in pairs.items():
         place = folder / f"{models}-{short}-{name}"
         export_recipe(recipe, family, place / "automerge", card="")
@@ -273,6 +279,9 @@ def recipes(names: tuple[str, ...], alignment: Alignment) -> dict[str, Recipe]:
     stacked = [Fusion("passthrough", (Input(names[k % len(names)], depth),)) for k, depth in enumerate(order)]
     layers = tuple(OutputLayer(tuple((component, fusion) for component in COMPONENTS)) for fusion in stacked)
     found["passthrough stack"] = Recipe(layers, Fusion("passthrough", (Input(BASE, None),)))
+    for scaling in get_args(Scaling):
+        scaled = tuple(replace(layer, scale=SCALES[k % len(SCALES)]) for k, layer in enumerate(layers))
+        found[f"passthrough stack, scaled: {scaling}"] = Recipe(scaled, found["passthrough stack"].outer, scaling)
     return found
 
 
