@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from automerge.pareto import best_first
-from automerge.records import Objective, Trial
+from automerge.pareto import Points, best_first
+from automerge.records import Trial
 
 
 class Ladder:
@@ -26,24 +26,24 @@ class Ladder:
         self.eta = eta
 
     def promotion(
-        self, trials: Sequence[Trial], objectives: Sequence[Objective], pending: Collection[int] = ()
+        self, trials: Sequence[Trial], points: Points, pending: Collection[int] = ()
     ) -> tuple[Trial, int] | None:
         """The trial to evaluate further and up to which item, or None: the highest rung goes first.
 
         At most 1/eta of the trials that reached a rung go beyond it; the next to go is the best of those that have
         not, by non-dominated sorting and crowding, if it is among the best 1/eta of all. (Plain ASHA promotes whatever
         is among the best at the moment; with several objectives the best change so often that it promotes most.)
-        Trials that are not ok stay where they are, and those with ids in `pending` are being promoted already.
+        `points` are the trials' values, shape (n, n_objectives), larger is better; all trials are ok. Those with ids in
+        `pending` are being promoted already.
         """
-        alive = [trial for trial in trials if trial.status == "ok"]
+        n_items = np.array([trial.n_items for trial in trials])
         for rung, above in reversed(list(zip(self.rungs, self.rungs[1:], strict=False))):
-            reached = [trial for trial in alive if trial.n_items >= rung]
+            reached = np.flatnonzero(n_items >= rung)
             n_promotable = int(len(reached) / self.eta)
-            beyond = {trial.id for trial in reached if trial.n_items >= above or trial.id in pending}
+            beyond = {k for k in reached if n_items[k] >= above or trials[k].id in pending}
             if len(beyond) >= n_promotable:
                 continue
-            points = np.array([trial.values(objectives) for trial in reached])
-            for index in best_first(points)[:n_promotable]:
-                if reached[index].id not in beyond:
-                    return reached[index], above
+            for index in best_first(points[reached])[:n_promotable]:
+                if reached[index] not in beyond:
+                    return trials[reached[index]], above
         return None

@@ -120,6 +120,10 @@ def advanced(trial: Trial, evaluation: Evaluation) -> Trial:
         reason=evaluation.reason,
         results=added(trial.results, evaluation),
         costs={**trial.costs, **evaluation.costs},
+        seconds={
+            phase: trial.seconds.get(phase, 0.0) + evaluation.seconds.get(phase, 0.0)
+            for phase in {**trial.seconds, **evaluation.seconds}
+        },
     )
 
 

@@ -192,6 +192,18 @@ class Reference:
             raise ValueError("a reference is either a genotype of the space or a recipe outside it")
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What the weights of the sources tell a space, by layer, None for the part outside the layers.
+
+    `norms` are those of the task vectors by layer and component, relative to the base's, shape (n_sources,) in the
+    order of the space's sources; `parameters` are numbers of parameters.
+    """
+
+    norms: Mapping[tuple[int | None, str], NDArray[np.float64]]
+    parameters: Mapping[int | None, int]
+
+
 class Space(Protocol):
     """A set of recipes with its encoding as vectors, as operations on whole matrices of genotypes."""
 
@@ -231,6 +243,19 @@ class Space(Protocol):
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of `features`."""
+
+    def measured(self, measures: Measures) -> Space:
+        """The same space, told of the sources' weights: a copy whose features and costs make use of them.
+
+        Columns of `features` that hold the weight of a source are multiplied by the relative norm of its task vector
+        there, over the mean of all slots and sources and clipped to [0.3, 3]: how far a weight moves the model.
+        """
+
+    def costs(self, X: Genotypes) -> Mapping[str, NDArray[np.float64]]:
+        """Exact costs of the models of canonical genotypes by name, each of shape (n,).
+
+        `layers` always, `parameters` once the space is measured.
+        """
 
     def references(self) -> Mapping[str, Reference]:
         """Known models by name: `base` and every source first, then uniform merges, also those outside the space."""
@@ -309,6 +334,12 @@ class Optimizer(Protocol):
 
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial after an evaluation; replaces what was told of the same id before."""
+
+    def promising(self, n: int) -> list[int]:
+        """Ids of at most n trials not yet evaluated on all items that most likely belong on the front, best first.
+
+        At the end of a search they are evaluated on all items, so that the front is judged at one fidelity.
+        """
 
 
 class Runner(Protocol):

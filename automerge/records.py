@@ -96,6 +96,33 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """A bound that a model has to keep to be recommended: on a cost, or on its mean score on a task.
+
+    Both kinds are written as users do: `layers <= 30`, `zoo_sort >= 0.8`.
+    """
+
+    name: str
+    sense: Literal["<=", ">="]
+    bound: float
+    kind: Literal["task", "cost"] = "cost"
+
+    def violation(self, trial: Trial) -> float:
+        """By how much of the bound's size a trial breaks it, 0 if it keeps it or nothing is known yet."""
+        if self.kind == "cost":
+            value = trial.costs.get(self.name)
+        else:
+            result = trial.results.get(self.name)
+            value = None if result is None else result.mean
+        return 0.0 if value is None else self.excess(value)
+
+    def excess(self, value: float) -> float:
+        """By how much of the bound's size a value breaks it, at least 0."""
+        over = value - self.bound if self.sense == "<=" else self.bound - value
+        return max(0.0, over) / (abs(self.bound) or 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Sum and number of the item scores that one trial has on one task (search items)."""
 
@@ -132,7 +159,8 @@ class Proposal:
 class Trial:
     """All that is known of one recipe: its genotype, its origin and its results so far.
 
-    The genotype is empty if the space cannot hold the recipe.
+    The genotype is empty if the space cannot hold the recipe. `seconds` add up over its evaluations, by phase of the
+    work.
     """
 
     id: int
@@ -143,6 +171,7 @@ class Trial:
     results: Mapping[str, Result] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:

@@ -19,7 +19,7 @@ from automerge.evaluate import Orders
 from automerge.fidelity import Ladder
 from automerge.history import OUTSIDE, advanced, eligible, front, in_space, reference_point, started
 from automerge.log import EvaluationRow, RunLog, TrialRow
-from automerge.pareto import best_first, hypervolume
+from automerge.pareto import hypervolume
 from automerge.protocols import Optimizer, Reference, Runner, Space, Task
 from automerge.recipe import Recipe
 from automerge.records import REFERENCE, Evaluation, Objective, Phase, Proposal, Query, Slice, Split, Trial
@@ -198,14 +198,11 @@ class Search:
     def _verify(self) -> Iterator[Progress]:
         """Evaluates the most promising trials on all search items, so that the front is judged at one fidelity."""
         full = self._ladder.rungs[-1]
-        partial = [t for t in self._trials.values() if t.status == "ok" and 0 < t.n_items < full]
-        if partial:
-            points = np.array([trial.values(self._objectives, caution=1.0) for trial in partial])
-            promising = [partial[index] for index in best_first(points)[: self._n_verify]]
-            for number, trial in enumerate(promising):
-                self._launch(trial, "verify", full)
-                landed, _, resumed = self._land()
-                yield self._progress("verify", (number + 1) / len(promising), landed, resumed=resumed)
+        promising = self._optimizer.promising(self._n_verify)
+        for number, trial in enumerate(promising):
+            self._launch(self._trials[trial], "verify", full)
+            landed, _, resumed = self._land()
+            yield self._progress("verify", (number + 1) / len(promising), landed, resumed=resumed)
         if self._reference_point is None:
             raise RuntimeError("the sources come first: without them there is no reference point")
         found = front(

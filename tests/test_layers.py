@@ -32,6 +32,8 @@ LAYERS = [
         "stacking",
     },
     {"fidelity", "history", "vocabulary", "encoding"},
+    {"ledger"},
+    {"unit_box", "foreign"},
     {
         "sources",
         "methods",

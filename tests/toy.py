@@ -144,15 +144,21 @@ class ToyModel:
 
 
 def trial(
-    number: int, genotype: NDArray[np.float64], scores: dict[str, tuple[int, float]], status: Status = "ok"
+    number: int,
+    genotype: NDArray[np.float64],
+    scores: dict[str, tuple[int, float]],
+    status: Status = "ok",
+    *,
+    origin: Mapping[str, Any] | None = None,
+    costs: Mapping[str, float] | None = None,
 ) -> Trial:
     """A trial with these (n, total) by task."""
     return Trial(
         id=number,
         genotype=genotype,
         recipe=SOURCE_RECIPE,
-        origin={"operator": "sample"},
+        origin=origin or {"operator": "sample"},
         status=status,
         results={task: Result(n, total) for task, (n, total) in scores.items()},
-        costs={"layers": 3.0},
+        costs=costs or {"layers": 3.0},
     )

@@ -22,8 +22,9 @@ from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
 from automerge.depth_variation import depth_mutation
 from automerge.fidelity import Ladder
+from automerge.ledger import Ledger
 from automerge.protocols import Space
-from automerge.records import REFERENCE, Objective, Proposal, Trial
+from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.variation import N_TRIES, Layout, block_mutation, depth_crossover, new_sample, slot_mutation
 
 IMMIGRANTS = 0.1
@@ -51,6 +52,7 @@ class Evolution:
         objectives: Sequence[Objective],
         ladder: Ladder,
         seed: int,
+        constraints: Sequence[Constraint] = (),
         population: int = 16,
         n_initial: int = 24,
         crossover: float = 0.7,
@@ -58,17 +60,13 @@ class Evolution:
     ) -> None:
         self._space = space
         self._layout = Layout.of(space.genes)
-        self._objectives = tuple(objectives)
-        self._ladder = ladder
+        self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints)
         self._seed = seed
         self._population = population
         self._n_initial = n_initial
         self._crossover = crossover
         self._caution = caution
-        self._problem = Problem(n_var=len(space.genes), n_obj=len(self._objectives))
-        self._trials: dict[int, Trial] = {}
-        self._seen: set[bytes] = set()
-        self._promoting: set[int] = set()
+        self._problem = Problem(n_var=len(space.genes), n_obj=len(self._ledger.objectives))
         self._n_asked = 0
         self._n_new = 0
 
@@ -79,31 +77,30 @@ class Evolution:
         """
         self._n_asked += 1
         rng = np.random.default_rng([self._seed, self._n_asked])
-        own = [trial for trial in self._trials.values() if trial.origin["operator"] != REFERENCE]
-        due = self._ladder.promotion(own, self._objectives, self._promoting)
-        if due is not None:
-            trial, stop = due
-            self._promoting.add(trial.id)
-            return Proposal(trial.genotype, stop, trial.origin, trial=trial.id)
+        promotion = self._ledger.promotion()
+        if promotion is not None:
+            return promotion
         genotype, origin = self._new(rng)
         self._n_new += 1
-        self._seen.add(genotype.tobytes())
-        return Proposal(genotype, self._ladder.rungs[0], origin)
+        self._ledger.see(genotype)
+        return Proposal(genotype, self._ledger.first_stop, origin)
 
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial."""
-        self._trials[trial.id] = trial
-        self._seen.add(np.ascontiguousarray(trial.genotype).tobytes())
-        self._promoting.discard(trial.id)
+        self._ledger.tell(trial)
+
+    def promising(self, n: int) -> list[int]:
+        """Ids of at most n partly evaluated trials that most likely belong on the front, best first."""
+        return self._ledger.promising(n)
 
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
-        alive = [trial for trial in self._trials.values() if trial.status == "ok"]
+        alive = self._ledger.alive
         if self._n_new >= self._n_initial and len(alive) >= 2 and rng.random() >= IMMIGRANTS:
             for _ in range(N_TRIES):
                 child, origin = self._child(alive, rng)
-                if child.tobytes() not in self._seen:
+                if self._ledger.is_new(child):
                     return child, origin
-        return new_sample(self._space, self._seen, rng), {"operator": "sample"}
+        return new_sample(self._space, self._ledger.seen, rng), {"operator": "sample"}
 
     def _child(self, alive: Sequence[Trial], rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
         first, second = self._parents(alive, rng)
@@ -128,7 +125,7 @@ class Evolution:
         return repaired, {"operator": "+".join(operators), "parents": parents}
 
     def _parents(self, alive: Sequence[Trial], rng: np.random.Generator) -> tuple[Trial, Trial]:
-        F = -np.array([trial.values(self._objectives, caution=self._caution) for trial in alive])
+        F = -self._ledger.points(alive, caution=self._caution)
         population = Population.new(X=np.arange(len(alive))[:, None].astype(float), F=F)
         n_survive = min(self._population, len(alive))
         best = RankAndCrowding().do(self._problem, population, n_survive=n_survive, random_state=rng)

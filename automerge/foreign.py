@@ -1,0 +1,108 @@
+"""Optimizers of other libraries behind `ask` and `tell`, with our log, fidelities and accounting.
+
+A library suggests points of its own kind and is told their values once, when their first evaluation ends; promotions
+up the ladder are ours. What it suggests a second time is not evaluated a second time: it is told what is known.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.fidelity import Ladder
+from automerge.ledger import Ledger
+from automerge.protocols import Space
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
+from automerge.variation import N_TRIES, new_sample
+
+
+class Foreign(ABC):
+    """The part that all have in common. Holds a ledger, and by genotype what the library waits to be told.
+
+    With `halving` suggestions are evaluated up to the first rung and the best promoted; without, on all items at once.
+    A member names itself in `operator`, and suggests and informs in its library's terms.
+    """
+
+    operator: str
+    """What origins say of its suggestions."""
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        objectives: Sequence[Objective],
+        ladder: Ladder,
+        seed: int,
+        constraints: Sequence[Constraint] = (),
+        halving: bool = True,
+    ) -> None:
+        self._space = space
+        self._seed = seed
+        self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=halving)
+        self._known: dict[bytes, Trial] = {}
+        self._waiting: dict[bytes, list[Any]] = {}
+        self._n_asked = 0
+
+    def ask(self) -> Proposal:
+        """A promotion if one is due, else what the library suggests; a sample if it suggests nothing new.
+
+        It is a known genotype only if `new_sample` finds no other, as where the space is used up.
+        """
+        self._n_asked += 1
+        promotion = self._ledger.promotion()
+        if promotion is not None:
+            return promotion
+        for _ in range(N_TRIES):
+            handle, genotype = self._suggest()
+            key = genotype.tobytes()
+            self._waiting.setdefault(key, []).append(handle)
+            if self._ledger.is_new(genotype):
+                self._ledger.see(genotype)
+                return Proposal(genotype, self._ledger.first_stop, {"operator": self.operator})
+            if key in self._known:
+                self._answer(self._known[key])
+        genotype = new_sample(self._space, self._ledger.seen, np.random.default_rng([self._seed, self._n_asked]))
+        self._ledger.see(genotype)
+        return Proposal(genotype, self._ledger.first_stop, {"operator": "sample"})
+
+    def tell(self, trial: Trial) -> None:
+        """Takes the state of a trial."""
+        is_first = trial.id not in self._ledger.trials
+        self._ledger.tell(trial)
+        self._known[np.ascontiguousarray(trial.genotype).tobytes()] = trial
+        if is_first and trial.origin["operator"] == REFERENCE:
+            self._begin_from(trial)
+        self._answer(trial)
+
+    def promising(self, n: int) -> list[int]:
+        """Ids of at most n partly evaluated trials that most likely belong on the front, best first."""
+        return self._ledger.promising(n)
+
+    def _answer(self, trial: Trial) -> None:
+        for handle in self._waiting.pop(np.ascontiguousarray(trial.genotype).tobytes(), ()):
+            self._inform(handle, self._values(trial))
+
+    def _values(self, trial: Trial) -> NDArray[np.float64] | None:
+        """Objective values of shape (n_objectives,), larger is better, None for a trial that is not ok.
+
+        A trial that breaks constraints has values below all others'.
+        """
+        if trial.status != "ok":
+            return None
+        alive = self._ledger.alive
+        return np.asarray(self._ledger.points(alive)[[each.id for each in alive].index(trial.id)])
+
+    @abstractmethod
+    def _suggest(self) -> tuple[Any, NDArray[np.float64]]:
+        """What the library calls its next suggestion, and the suggestion as a canonical genotype, shape (n_genes,)."""
+
+    @abstractmethod
+    def _inform(self, handle: Any, values: NDArray[np.float64] | None) -> None:
+        """Tells the library the values of a suggestion, larger is better; None if its model broke or failed."""
+
+    def _begin_from(self, trial: Trial) -> None:
+        """Tells the library a reference: the base, a source, a uniform merge or a given recipe. By default nothing."""
