@@ -7,7 +7,6 @@ mixed-variable mating is not used: it resamples a third of all categorical genes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,21 +19,15 @@ from pymoo.core.problem import Problem
 from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
-from automerge.depth_variation import depth_mutation
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
+from automerge.mating import mate, tied_share
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
-from automerge.variation import N_TRIES, Layout, block_mutation, depth_crossover, new_sample, slot_mutation
+from automerge.variation import N_TRIES, Layout, new_sample
 
 IMMIGRANTS = 0.1
 """Share of proposals that stay samples of the space after the first ones, against a population grown alike."""
-
-TIED = 50
-"""Proposals over which mutation goes from moving the whole model to moving blocks of depth."""
-
-STACKED = 0.7
-"""Share of mutations that edit stacks, in spaces of stacks; the others move what the layers and the outside hold."""
 
 
 class Evolution:
@@ -104,23 +97,15 @@ class Evolution:
 
     def _child(self, alive: Sequence[Trial], rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
         first, second = self._parents(alive, rng)
-        child, operators, parents = first.genotype, [], [first.id]
-        if first.id != second.id and rng.random() < self._crossover:
-            child = depth_crossover(first.genotype, second.genotype, self._layout, rng)
-            operators.append("depth_crossover")
-            parents.append(second.id)
-        if not operators or rng.random() < 0.7:
-            # First the whole model is moved alike, which searches a few dimensions nested in the many; then blocks.
-            tied = 0.2 + 0.6 * math.exp(-self._n_new / TIED)
-            if self._layout.blocks.size and rng.random() < STACKED:
-                child = depth_mutation(child, self._layout, rng)
-                operators.append("depth_mutation")
-            elif rng.random() < max(tied, 0.6):
-                child = block_mutation(child, self._layout, rng, tied=tied)
-                operators.append("block_mutation")
-            else:
-                child = slot_mutation(child, self._layout, rng)
-                operators.append("slot_mutation")
+        child, operators = mate(
+            first.genotype,
+            second.genotype,
+            self._layout,
+            rng,
+            tied=tied_share(self._n_new),
+            crossover=self._crossover,
+        )
+        parents = [first.id, second.id] if "depth_crossover" in operators else [first.id]
         repaired = self._space.repair(child[None])[0]
         return repaired, {"operator": "+".join(operators), "parents": parents}
 

@@ -1,0 +1,1 @@
+"""Acquisition: which of many merges to evaluate next, given a model of the landscape."""

@@ -1,0 +1,1 @@
+"""The model of the landscape: what a merge that was not tried would score, and how sure that is."""

@@ -1,0 +1,179 @@
+"""The landscape: from genotypes to beliefs about objective values, made of all that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from automerge.landscape.gaussian_process import Hyperparameters, Posterior, fit
+from automerge.landscape.rows import Rows
+from automerge.landscape.survival import Survival
+from automerge.landscape.trees import Trees
+from automerge.pareto import best_first
+from automerge.protocols import Genotypes, Space
+from automerge.records import Constraint, Objective
+
+MAX_FITTED = 200
+"""Rows to which hyperparameters are fitted, the best ones; all rows count in the posterior."""
+
+TREES_UNTIL = 80
+"""Rows from which on the trees have no say: they begin with a half."""
+
+
+DIGITS = 6
+"""Decimals to which features are compared."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Means and standard deviations of objective values, each of shape (n, n_objectives), larger is better."""
+
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+
+
+class View:
+    """How objectives follow from tasks and costs, and genotypes become features.
+
+    `tasks` are those whose scores are modelled. With `raw` the features are the genes themselves, each over its range,
+    instead of what the space would have seen.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint] = (),
+        *,
+        raw: bool = False,
+    ) -> None:
+        self._space = space
+        self._objectives = tuple(objectives)
+        self.constraints = tuple(constraints)
+        shares = [_shares(each) for each in objectives]
+        bounded = [each.name for each in constraints if each.kind == "task"]
+        self.tasks = tuple(dict.fromkeys([*(task for each in shares for task in each), *bounded]))
+        self._shares = np.array([[each.get(task, 0.0) for task in self.tasks] for each in shares])
+        self._raw = raw
+        self._lower = np.array([gene.lower for gene in space.genes])
+        self._span = np.array([max(gene.upper - gene.lower, 1e-9) for gene in space.genes])
+        self._n_choices = np.array([gene.n_choices for gene in space.genes])
+
+    def features(self, X: Genotypes) -> NDArray[np.float64]:
+        """What the models see of canonical genotypes, shape (n, n_features)."""
+        return self._raw_features(X) if self._raw else self._space.features(X)
+
+    def costs(self, X: Genotypes) -> NDArray[np.float64]:
+        """The exact part of the objectives, shape (n, n_objectives): signed costs, 0 for scores."""
+        found = np.zeros((len(X), len(self._objectives)))
+        known = self._space.costs(X) if any(each.kind == "cost" for each in self._objectives) else {}
+        for k, each in enumerate(self._objectives):
+            if each.kind == "cost":
+                found[:, k] = each.sign * known[each.name]
+        return found
+
+    def keeps(self, X: Genotypes, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The probability that all constraints are kept, shape (n,), given beliefs about scores by task."""
+        found = np.ones(len(X))
+        costs = self._space.costs(X)
+        for each in self.constraints:
+            if each.kind == "cost":
+                found *= [each.excess(float(value)) == 0 for value in costs[each.name]]
+            else:
+                k = self.tasks.index(each.name)
+                above = ndtr((means[:, k] - each.bound) / np.maximum(deviations[:, k], 1e-9))
+                found *= above if each.sense == ">=" else 1 - above
+        return found
+
+    def means(self, X: Genotypes, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Objective values, shape (n, n_objectives), from mean scores by task, shape (n, n_tasks)."""
+        return scores @ self._shares.T + self.costs(X)
+
+    def deviations(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard deviations of objectives, shape (n, n_objectives), from those of independent tasks' scores."""
+        return np.asarray(np.sqrt(scores**2 @ (self._shares**2).T))
+
+    def covariances(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Covariances of objective values, shape (n, m, n, m) for m objectives, from those by task (n_tasks, n, n)."""
+        return np.einsum("tij,at,bt->iajb", scores, self._shares, self._shares)
+
+    def _raw_features(self, X: Genotypes) -> NDArray[np.float64]:
+        """Real genes over their range, and one column for every choice."""
+        columns = []
+        for k, n in enumerate(self._n_choices):
+            if n:
+                columns += [(X[:, k] == code).astype(np.float64) for code in range(n)]
+            else:
+                columns.append((X[:, k] - self._lower[k]) / self._span[k])
+        return np.stack(columns, axis=1)
+
+
+class Landscape:
+    """Beliefs about any genotype, given rows and hyperparameters.
+
+    The Gaussian processes say how uncertain a score is; while rows are few, trees have a say in what it is.
+    """
+
+    def __init__(
+        self, view: View, rows: Rows, hyperparameters: Hyperparameters, *, survival: Survival, trees: Trees | None
+    ) -> None:
+        self._view = view
+        self._survival = survival
+        self._trees = trees
+        self._share = 0.5 * max(0.0, 1 - len(rows) / TREES_UNTIL) if trees is not None else 0.0
+        self._posterior = Posterior(view.features(rows.X), rows.means, rows.variances, hyperparameters)
+
+    def believe(self, X: Genotypes) -> Belief:
+        """The beliefs about canonical genotypes, each by itself."""
+        features = self._view.features(X)
+        means, deviations = self._posterior.predict(features)
+        return Belief(self._view.means(X, self._blended(features, means)), self._view.deviations(deviations))
+
+    def joint(self, X: Genotypes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means, shape (n, n_objectives), and covariances, shape (n, n_objectives, n, n_objectives)."""
+        features = self._view.features(X)
+        means, covariances = self._posterior.joint(features)
+        return self._view.means(X, self._blended(features, means)), self._view.covariances(covariances)
+
+    def chance(self, X: Genotypes) -> NDArray[np.float64]:
+        """The probability that a model works and keeps the constraints, shape (n,)."""
+        return self._survival.predict(self._view.features(X)) * self.keeps(X)
+
+    def keeps(self, X: Genotypes) -> NDArray[np.float64]:
+        """The probability that a model keeps the constraints, shape (n,)."""
+        if not self._view.constraints:
+            return np.ones(len(X))
+        return self._view.keeps(X, *self._posterior.predict(self._view.features(X)))
+
+    def distinct(self, X: Genotypes, known: Genotypes) -> NDArray[np.int64]:
+        """Indices of those genotypes that are no model of `known`, and of equal models only the first.
+
+        Two methods may make one model of the same numbers: what has equal features is taken as equal.
+        """
+        seen = {row.tobytes() for row in np.round(self._view.features(known), DIGITS)}
+        kept = []
+        for k, row in enumerate(np.round(self._view.features(X), DIGITS)):
+            if (key := row.tobytes()) not in seen:
+                seen.add(key)
+                kept.append(k)
+        return np.array(kept, dtype=np.int64)
+
+    def _blended(self, features: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._trees is None or self._share == 0:
+            return means
+        return (1 - self._share) * means + self._share * self._trees.predict(features)
+
+
+def hyperparameters(view: View, rows: Rows, *, start: Hyperparameters | None, n_steps: int) -> Hyperparameters:
+    """Those fitted to the best MAX_FITTED of the rows."""
+    chosen = rows.at(best_first(rows.means)[:MAX_FITTED])
+    return fit(view.features(chosen.X), chosen.means, chosen.variances, start=start, n_steps=n_steps)
+
+
+def _shares(objective: Objective) -> Mapping[str, float]:
+    """The shares of the tasks in an objective; none in a cost."""
+    return {objective.name: 1.0} if objective.kind == "task" else dict(objective.weights)

@@ -1,0 +1,87 @@
+"""What was measured, as rows for a model: one per recipe, with its mean scores and the known noise of each.
+
+A subset of n items is an unbiased view of a task, so no fidelity has a term of its own: a promotion replaces a row by a
+surer one. The noise of right and wrong items is binomial. All recipes see the same items, so part of it is common to
+all: how much is measured on the recipes whose scores on the shorter subsets are known as well as on all items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.records import Trial
+
+WINSOR = 3.0
+"""Robust standard deviations below the median at which means are cut off: a broken model would bend all the rest."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n recipes: their genotypes, shape (n, n_genes), and by task means and variances of these, shape (n, n_tasks)."""
+
+    ids: tuple[int, ...]
+    X: NDArray[np.float64]
+    means: NDArray[np.float64]
+    variances: NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        trials: Sequence[Trial], tasks: Sequence[str], offsets: Mapping[int, NDArray[np.float64]] | None = None
+    ) -> Rows:
+        """The rows of trials that have results on all tasks; others are left out.
+
+        `offsets` say, by number of items, how much easier the first ones are than all, shape (n_tasks,).
+        """
+        known = [trial for trial in trials if trial.status == "ok" and all(task in trial.results for task in tasks)]
+        results = [[trial.results[task] for task in tasks] for trial in known]
+        n = np.array([[result.n for result in row] for row in results], dtype=np.float64).reshape(-1, len(tasks))
+        total = np.array([[result.total for result in row] for row in results]).reshape(-1, len(tasks))
+        # One more right and one more wrong item keep the variance of a perfect score above 0.
+        share = (total + 1) / (n + 2)
+        easier = np.zeros(n.shape)
+        for k, trial in enumerate(known):
+            if offsets and trial.n_items in offsets:
+                easier[k] = offsets[trial.n_items]
+        return Rows(
+            ids=tuple(trial.id for trial in known),
+            X=np.array([trial.genotype for trial in known]),
+            means=total / n - easier,
+            variances=share * (1 - share) / n,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def winsorised(self) -> Rows:
+        """The rows with means that lie far below the median of a task cut off there."""
+        middle = np.median(self.means, axis=0)
+        spread = 1.4826 * np.median(np.abs(self.means - middle), axis=0)
+        # Where most means are equal there is no spread to go by.
+        floor = np.where(spread > 0, middle - WINSOR * spread, -np.inf)
+        return Rows(self.ids, self.X, np.maximum(self.means, floor), self.variances)
+
+    def at(self, chosen: NDArray[np.int64]) -> Rows:
+        """Some of the rows."""
+        return Rows(tuple(self.ids[k] for k in chosen), self.X[chosen], self.means[chosen], self.variances[chosen])
+
+
+def subset_offsets(curves: Sequence[Mapping[int, Sequence[float]]]) -> Mapping[int, NDArray[np.float64]]:
+    """By how much the first n items are easier than all, by n, shape (n_tasks,).
+
+    `curves` hold for recipes that were not chosen for their scores the mean by number of items. The mean difference is
+    shrunk towards 0 by its own standard error. Empty without at least two recipes.
+    """
+    if len(curves) < 2:
+        return {}
+    found = {}
+    full = max(curves[0])
+    for n in curves[0]:
+        differences = np.array([np.subtract(curve[n], curve[full]) for curve in curves if n in curve and full in curve])
+        mean = differences.mean(axis=0)
+        error = differences.var(axis=0, ddof=1) / len(differences)
+        found[n] = mean * mean**2 / (mean**2 + error + 1e-12)
+    return found

@@ -1,0 +1,237 @@
+"""Bayesian-guided multi-objective evolution with multi-fidelity.
+
+pymoo evolves many candidates inside a model of the landscape, an acquisition of BoTorch picks which of them to
+evaluate, first on few items; the model says which go further, and which belong on the front:
+
+1. Beliefs: a Gaussian process per task on the effective weights of the sources, from one row per recipe with known
+   noise; trees beside it while rows are few; whether a model is broken is believed apart from how good it is.
+2. Candidates: NSGA-II on the beliefs, from the best recipes so far, with operators on blocks of depth; moves of the
+   whole model come first.
+3. Choice: the exact expected hypervolume improvement of every candidate picks finalists, qLogNEHVI the batch among
+   them, with what is under way pending.
+4. Fidelity: successive halving, ordered by beliefs instead of measured means; a promotion goes on in pieces and is
+   given up once the trial has hardly a chance to reach the front.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.acquisition.improvement import boxes, probability_of_improvement
+from automerge.acquisition.pool import evolve
+from automerge.acquisition.selection import select
+from automerge.fidelity import Ladder
+from automerge.landscape.beliefs import Beliefs
+from automerge.landscape.model import Landscape, View
+from automerge.ledger import Ledger
+from automerge.mating import mate, mate_by_gene, tied_share
+from automerge.pareto import Points, best_first, is_non_dominated
+from automerge.protocols import Genotypes, Space
+from automerge.records import Constraint, Objective, Proposal, Trial
+from automerge.variation import Layout, new_sample
+
+OPERATOR = "acquisition"
+"""What origins say of models that the acquisition chose."""
+
+ELITE = 60
+"""Known recipes from which candidates evolve."""
+
+HOPE = 0.02
+"""Chance to reach the front below which a trial is not evaluated further."""
+
+OPTIMISM = 0.5
+"""Deviations added to the mean by which trials are ordered for promotion."""
+
+PIECES = 2
+"""Evaluations in which a promotion from one rung to the next is made, so that it can be given up on the way."""
+
+INSURANCE = 0.1
+"""Share of new models that are children of the operators without the acquisition, against a wrong landscape."""
+
+
+class BayesEvolution:
+    """Proposes what a model of the landscape believes to improve the front most, and promotes what it believes in.
+
+    `n_initial` is the number of samples before the model is asked, `batch` the number of models that are chosen at
+    once, `n_generations` and `n_children` the size of the evolution inside the model. Switches for ablations: without
+    `features` the model sees raw genes, without `block_operators` candidates vary gene by gene, without `rungs` every
+    model is evaluated on all items, without `racing` a promotion is never given up.
+
+    Holds the trials told, the genotypes asked, the last hyperparameters and the models chosen but not yet asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        objectives: Sequence[Objective],
+        ladder: Ladder,
+        seed: int,
+        constraints: Sequence[Constraint] = (),
+        n_initial: int = 16,
+        batch: int = 4,
+        n_generations: int = 8,
+        n_children: int = 150,
+        features: bool = True,
+        block_operators: bool = True,
+        rungs: bool = True,
+        racing: bool = True,
+    ) -> None:
+        self._space = space
+        self._layout = Layout.of(space.genes)
+        self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=rungs)
+        self._beliefs = Beliefs(View(space, objectives, constraints, raw=not features), seed=seed)
+        self._seed = seed
+        self._n_initial = n_initial
+        self._batch = batch
+        self._n_generations = n_generations
+        self._n_children = n_children
+        self._block_operators = block_operators
+        self._pieces = PIECES if racing else 1
+        self._chosen: deque[NDArray[np.float64]] = deque()
+        self._pending: dict[bytes, NDArray[np.float64]] = {}
+        self._goals: dict[int, int] = {}
+        self._landscape: Landscape | None = None
+        self._n_asked = 0
+        self._n_new = 0
+
+    def ask(self) -> Proposal:
+        """A promotion if one is due, else a new genotype at the first rung: first samples, then what was chosen.
+
+        It is a known one only if nothing new is found, as where the space is used up.
+        """
+        self._n_asked += 1
+        rng = np.random.default_rng([self._seed, self._n_asked])
+        if self._n_new >= self._n_initial:
+            if self._landscape is None:
+                self._landscape = self._beliefs.landscape(list(self._ledger.trials.values()))
+            if self._landscape is not None:
+                promotion = self._promotion(self._landscape)
+                if promotion is not None:
+                    return promotion
+        genotype, operator = self._new(rng)
+        self._n_new += 1
+        self._ledger.see(genotype)
+        self._pending[genotype.tobytes()] = genotype
+        return Proposal(genotype, self._ledger.first_stop, {"operator": operator})
+
+    def tell(self, trial: Trial) -> None:
+        """Takes the state of a trial."""
+        self._ledger.tell(trial)
+        self._pending.pop(np.ascontiguousarray(trial.genotype).tobytes(), None)
+        self._landscape = None
+
+    def promising(self, n: int) -> list[int]:
+        """Ids of at most n partly evaluated trials that most likely belong on the front, best first, by the beliefs."""
+        landscape = self._beliefs.landscape(list(self._ledger.trials.values()))
+        full = self._ledger.ladder.rungs[-1]
+        alive = self._ledger.alive
+        if landscape is None:
+            return self._ledger.promising(n)
+        points = self._points(landscape, alive, 0.0)
+        return [alive[k].id for k in best_first(points) if alive[k].n_items < full][:n]
+
+    def _promotion(self, landscape: Landscape) -> Proposal | None:
+        """The next piece of a promotion under way, or of a new one, of a trial that may reach the front."""
+        own = [trial for trial in self._ledger.proposed if trial.status == "ok"]
+        if not own or self._ledger.first_stop == self._ledger.ladder.rungs[-1]:
+            return None
+        hopes = dict(zip((trial.id for trial in own), self._hopes(landscape, own), strict=True))
+        for trial in own:
+            if trial.id in self._goals and trial.id not in self._ledger.promoting:
+                goal = self._goals.pop(trial.id)
+                if hopes[trial.id] >= HOPE:
+                    return self._promote(trial, goal)
+        due = self._ledger.ladder.promotion(own, self._points(landscape, own, OPTIMISM), self._ledger.promoting)
+        return None if due is None or hopes[due[0].id] < HOPE else self._promote(*due)
+
+    def _promote(self, trial: Trial, goal: int) -> Proposal:
+        """The evaluation up to the goal, or a piece of it."""
+        rungs = self._ledger.ladder.rungs
+        below = max(rung for rung in rungs if rung < goal)
+        stops = [round(below * (goal / below) ** (piece / self._pieces)) for piece in range(1, self._pieces + 1)]
+        stop = next(stop for stop in stops if stop > trial.n_items)
+        if stop < goal:
+            self._goals[trial.id] = goal
+        return self._ledger.promote(trial, stop)
+
+    def _hopes(self, landscape: Landscape, trials: Sequence[Trial]) -> NDArray[np.float64]:
+        """The chance of each trial to reach the front of all that is believed, 1 on it, shape (n,)."""
+        alive = self._ledger.alive
+        everyone = self._points(landscape, alive, 0.0)
+        front = everyone[is_non_dominated(everyone)]
+        belief = landscape.believe(np.array([trial.genotype for trial in trials]))
+        chances = probability_of_improvement(belief.means, belief.deviations, boxes(front, self._reference()))
+        members = {alive[k].id for k in np.flatnonzero(is_non_dominated(everyone))}
+        return np.where([trial.id in members for trial in trials], 1.0, chances)
+
+    def _points(self, landscape: Landscape, trials: Sequence[Trial], optimism: float) -> Points:
+        """Believed objective values, shape (n, n_objectives); what likely breaks a constraint lies below the rest."""
+        X = np.array([trial.genotype for trial in trials])
+        belief = landscape.believe(X)
+        points = belief.means + optimism * belief.deviations
+        kept = landscape.keeps(X)
+        return np.where((kept < 0.5)[:, None], points.min(axis=0) - (1 - kept[:, None]), points)
+
+    def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
+        """A new genotype and the operator that made it."""
+        if self._landscape is not None and not self._chosen:
+            self._choose(self._landscape, rng)
+        while self._chosen:
+            genotype = self._chosen.popleft()
+            if self._ledger.is_new(genotype):
+                return genotype, OPERATOR
+        return new_sample(self._space, self._ledger.seen, rng), "sample"
+
+    def _choose(self, landscape: Landscape, rng: np.random.Generator) -> None:
+        """Fills the queue with the next batch."""
+        alive = self._ledger.alive
+        known = np.array([trial.genotype for trial in alive])
+        elite = known[best_first(self._points(landscape, alive, 0.0))[:ELITE]]
+        pool = evolve(
+            self._space,
+            elite,
+            lambda X: self._fitness(landscape, X),
+            self._vary,
+            rng,
+            n_generations=self._n_generations,
+            n_children=self._n_children,
+            n_parents=ELITE,
+        )
+        pool = np.array([x for x in pool if self._ledger.is_new(x)]).reshape(-1, known.shape[1])
+        if not len(pool):
+            return
+        n_blind = int(rng.binomial(self._batch, INSURANCE))
+        chosen = select(
+            landscape,
+            pool,
+            known=known,
+            pending=np.array(list(self._pending.values())).reshape(-1, known.shape[1]),
+            reference=self._reference(),
+            n=self._batch - n_blind,
+            seed=int(rng.integers(2**31)),
+        )
+        self._chosen.extend([*chosen, *pool[rng.choice(len(pool), size=min(n_blind, len(pool)), replace=False)]])
+
+    def _fitness(self, landscape: Landscape, X: Genotypes) -> Points:
+        """What the evolution makes large: believed values, less where a model likely breaks or breaks a constraint."""
+        points = landscape.believe(X).means
+        return points - (1 - landscape.chance(X))[:, None] * np.ptp(points, axis=0)
+
+    def _vary(
+        self, first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        if not self._block_operators:
+            return mate_by_gene(first, second, self._layout, rng)
+        return mate(first, second, self._layout, rng, tied=tied_share(self._n_new))[0]
+
+    def _reference(self) -> NDArray[np.float64]:
+        """The point above which improvements count, shape (n_objectives,): a little below the worst source."""
+        sources = [trial for trial in self._ledger.alive if trial.origin.get("kind") == "source"]
+        points = self._ledger.points(sources or self._ledger.alive)
+        span = np.ptp(points, axis=0)
+        return np.asarray(points.min(axis=0) - 0.1 * np.where(span > 0, span, 1.0))
