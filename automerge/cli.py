@@ -17,6 +17,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from automerge.log import LOG, RunLog
@@ -213,9 +214,14 @@ def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
 
 
 def _warnings(parts: Any, found: Any) -> list[str]:
+    from automerge.check.constraints import constraint_warnings  # noqa: PLC0415
     from automerge.check.kinship import kinship_warnings  # noqa: PLC0415
 
-    return [*kinship_warnings(parts.vectors), *found.warnings()]
+    return [
+        *kinship_warnings(parts.vectors),
+        *constraint_warnings(parts.space, parts.constraints),
+        *found.warnings(),
+    ]
 
 
 def _show_notes(notes: Sequence[str], warnings: Sequence[str]) -> None:
@@ -259,18 +265,37 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
     with console.status("fitting the surrogate benchmark"):
         quality = export_benchmark(folder, folder / "benchmark")
     with console.status("writing the report"):
-        write_report(folder, baseline=Path(baseline) if baseline else None)
-        _show_front(folder)
+        findings = write_report(folder, baseline=Path(baseline) if baseline else None)
+    _show_findings(findings)
     _show_benchmark(quality, folder / "benchmark")
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False, soft_wrap=True)
+    if findings.recommended:
+        console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False, soft_wrap=True)
 
 
-def _show_front(folder: Path) -> None:
-    from automerge.history import History  # noqa: PLC0415
+def _show_findings(findings: Any) -> None:
+    """The conclusion and the front; with one objective, the differences to sources and the best uniform merge."""
+    console.print(findings.conclusion, markup=False, highlight=False, soft_wrap=True)
+    if findings.bounds:
+        console.print(f"constraints: {findings.bounds}", markup=False, highlight=False, soft_wrap=True)
+    if findings.headline is not None:
+        console.print(_differences(findings.headline))
+    console.print(_front(findings.history))
 
-    with RunLog(folder / LOG, read_only=True) as log:
-        history = History.of(log)
+
+def _differences(headline: Any) -> Table:
+    name, title = escape(headline.best.name), "in points of percent, with 95 % intervals of paired differences"
+    table = Table(title=f"{name} {headline.value.text} %: what it has more than others, {title}", title_justify="left")
+    table.add_column("model")
+    for column in ("test items, %", f"{name} minus this"):
+        table.add_column(column, justify="right")
+    for row in headline.rows:
+        best = f"{headline.title}: " if row.point.kind == "uniform" else ""
+        table.add_row(escape(best + row.point.name), row.value.text, row.difference.text)
+    return table
+
+
+def _front(history: Any) -> Table:
     table = Table(title="on test items, which the search never saw", title_justify="left")
     table.add_column("model")
     for objective in history.objectives:
@@ -282,7 +307,7 @@ def _show_front(folder: Path) -> None:
         if trial not in history.recommended:
             given = " (given)" if history.trials[trial].origin["kind"] == "given" else ""
             _add_row(table, history, trial, history.name(trial) + given)
-    console.print(table)
+    return table
 
 
 def _add_row(table: Table, history: Any, trial: int, label: str) -> None:
@@ -293,7 +318,7 @@ def _add_row(table: Table, history: Any, trial: int, label: str) -> None:
 
 def _cells(history: Any, values: Any) -> Iterator[str]:
     for objective, value in zip(history.objectives, values, strict=True):
-        yield f"{100 * value:.1f} %" if objective.kind == "task" else f"{objective.sign * value:g}"
+        yield f"{objective.sign * value:g}" if objective.kind == "cost" else f"{100 * value:.1f} %"
 
 
 def _show_benchmark(quality: Mapping[str, Mapping[str, float]], folder: Path) -> None:

@@ -38,7 +38,7 @@ class Ladder:
         """
         n_items = np.array([trial.n_items for trial in trials])
         for rung, above in reversed(list(zip(self.rungs, self.rungs[1:], strict=False))):
-            reached = np.flatnonzero(n_items >= rung)
+            reached = np.flatnonzero(n_items >= rung).tolist()
             n_promotable = int(len(reached) / self.eta)
             beyond = {k for k in reached if n_items[k] >= above or trials[k].id in pending}
             if len(beyond) >= n_promotable:

@@ -104,5 +104,5 @@ class Foreign(ABC):
     def _inform(self, handle: Any, values: NDArray[np.float64] | None) -> None:
         """Tells the library the values of a suggestion, larger is better; None if its model broke or failed."""
 
-    def _begin_from(self, trial: Trial) -> None:
+    def _begin_from(self, trial: Trial) -> None:  # noqa: B027 (not every library takes points that it did not suggest)
         """Tells the library a reference: the base, a source, a uniform merge or a given recipe. By default nothing."""

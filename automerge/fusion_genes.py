@@ -36,6 +36,9 @@ DECIMALS = 4
 JOINS = 0.5
 """Where weights do not count, the sources take part whose weight is at least this share of the largest."""
 
+ROWS = 16384
+"""Rows that are repaired together: their genes stay in the processor's cache."""
+
 ABSENT = {"density": 1.0}
 """What features say of a parameter under a method that has none: nothing is dropped. Other parameters are 0 then."""
 
@@ -111,31 +114,32 @@ class FusionGenes:
 
     def repair(self, X: Genotypes, first: int) -> None:
         """Makes the part canonical in every row of X, in place; a second time changes nothing."""
-        part = X[:, first : first + self.size]
-        part[:] = np.clip(part, self._lower, self._upper)
-        part[:, 0] = np.round(part[:, 0])
-        part[:, 1:] = np.round(part[:, 1:], DECIMALS)
-        part += 0.0  # makes -0.0, of other bytes, 0.0
-        weights = part[:, self._weights]
-        codes = _codes(part)
-        ratio = self._table.ratio[codes]
-        self._repair_weights(weights, codes)
-        # One source alone, by ratio or as its whole task vector, is that source whatever the method says.
-        alone = (weights > 0).sum(axis=1) == 1
-        whole = alone & (weights.max(axis=1) == 1) & ~self._drops(part)
-        source = (alone & ratio) | whole
-        weights[source] = weights[source] > 0
-        part[source, 0] = self.codes[self.plain]
-        base = ~ratio & (weights.max(axis=1) == 0)
-        if self.vector is not None:
-            part[base, 0] = self.codes[self.vector]
-        codes = _codes(part)
+        for start in range(0, len(X), ROWS):
+            self._repair(X[start : start + ROWS, first : first + self.size])
+
+    def active(self, X: Genotypes, first: int) -> NDArray[np.bool_]:
+        """Which genes of the part act in canonical genotypes, shape (n, size): some other value gives another fusion.
+
+        Every value of a gene that does not act is repaired to the one that it has.
+        """
+        genes = X[:, first : first + self.size].T
+        codes, table = _codes(genes), self._table
+        source, base = self._is_source(genes), self._is_base(genes)
+        dropping = table.sparse & ~table.ratio
+        found = np.ones(genes.shape, dtype=bool)
+        # All methods make the same of one source, and those that start from the base of no weights.
+        found[0] = np.where(base, table.ratio.any(), ~source)
+        if len(self.sources) == 1:
+            found[self._weights] = ~table.ratio[codes]
         for name, position in self._positions.items():
-            inactive = ~self._table.takes[name][codes] | base | source
-            part[inactive, position] = self._default[position]
-        if "density" in self._positions:
-            # Under a method that drops entries, only a density of 1 gives the source whole.
-            part[source & self._table.sparse[codes], self._positions["density"]] = 1.0
+            found[position] = table.takes[name][codes] & ~base & ~source
+        if dropping.any():
+            # But for those that leave entries of a source out, unless its density is 1.
+            density = self._positions["density"]
+            found[0] |= source & (genes[density] < 1)
+            found[density] |= source & dropping[codes]
+        found[0] &= len(self.methods) > 1
+        return found.T
 
     def fusion(self, x: NDArray[np.float64], first: int, layer: int | None) -> Fusion:
         """The fusion of a part that reads this layer of the sources, of one canonical genotype of shape (n_genes,).
@@ -151,7 +155,7 @@ class FusionGenes:
         )
         if not inputs:
             return Fusion(PASSTHROUGH, (Input(BASE, layer),))
-        if len(inputs) == 1 and inputs[0].weight == 1 and not self._drops(part[None])[0]:
+        if len(inputs) == 1 and inputs[0].weight == 1 and not self._drops(part[:, None])[0]:
             return Fusion(PASSTHROUGH, (Input(inputs[0].source, layer),))
         taken = [(name, at) for name, at in self._positions.items() if self._table.takes[name][int(part[0])]]
         return Fusion(method, inputs, tuple((name, float(part[at])) for name, at in taken))
@@ -215,13 +219,16 @@ class FusionGenes:
 
         A density of 1 means that nothing is dropped.
         """
-        part = X[:, first : first + self.size]
-        codes = _codes(part)
-        columns = [part[:, self._weights]]
-        for name, position in self._positions.items():
-            columns.append(np.where(self._table.takes[name][codes], part[:, position], ABSENT.get(name, 0.0))[:, None])
-        columns.extend((codes == self.codes[name]).astype(np.float64)[:, None] for name in self._table.flagged)
-        return np.concatenate(columns, axis=1)
+        genes = X[:, first : first + self.size].T
+        codes = _codes(genes)
+        n = len(self.sources)
+        found = np.empty((len(X), n + len(self._positions) + len(self._table.flagged)))
+        found[:, :n] = genes[self._weights].T
+        for column, (name, position) in enumerate(self._positions.items(), start=n):
+            found[:, column] = np.where(self._table.takes[name][codes], genes[position], ABSENT.get(name, 0.0))
+        for column, name in enumerate(self._table.flagged, start=n + len(self._positions)):
+            found[:, column] = codes == self.codes[name]
+        return found
 
     def add_to_configspace(self, space: Any, prefix: str) -> list[Any]:
         """Adds the genes to a `ConfigSpace.ConfigurationSpace`; a parameter exists only under methods that have it.
@@ -248,25 +255,62 @@ class FusionGenes:
         genes += [Gene(name, 0, "", f"weight:{name}", 0.0, self.max_weight, 0, share) for name in self.sources]
         return genes + [Gene(p.name, 0, "", p.name, p.lower, p.upper, 0, p.default) for p in self.parameters.values()]
 
-    def _repair_weights(self, weights: NDArray[np.float64], codes: NDArray[np.int64]) -> None:
-        ratio = self._table.ratio[codes]
-        weights[ratio & (weights.sum(axis=1) == 0)] = round(1 / len(self.sources), DECIMALS)
-        joins = weights >= JOINS * weights.max(axis=1, keepdims=True)
-        weights[:] = np.where(self._table.equal[codes][:, None], joins, weights)
-        # Methods that join two sources take those of the largest weights.
-        dropped = np.zeros_like(weights, dtype=bool)
-        order = np.argsort(-weights, axis=1, kind="stable")
-        np.put_along_axis(dropped, order[:, 2:], values=True, axis=1)
-        weights[dropped & self._table.pairs[codes][:, None]] = 0.0
-        # Weights that add up to 1 but for rounding stay as they are, so that repairing twice changes nothing.
-        total = weights.sum(axis=1)
-        off = ratio & (np.abs(total - 1) > 0.51 * len(self.sources) * 10.0**-DECIMALS)
-        weights[off] = np.round(weights[off] / total[off, None], DECIMALS)
+    def _repair(self, part: Genotypes) -> None:
+        """Makes genes of shape (n, size) canonical, in place."""
+        genes = np.array(part.T, order="C")  # gene by gene: sums over a few numbers, row by row, are slow
+        np.clip(genes, self._lower[:, None], self._upper[:, None], out=genes)
+        genes[0] = np.round(genes[0])
+        genes[1:] = np.round(genes[1:], DECIMALS)
+        genes += 0.0  # makes -0.0, of other bytes, 0.0
+        weights = genes[self._weights]
+        self._repair_weights(weights, _codes(genes))
+        # One source alone, by ratio or as its whole task vector, is that source whatever the method says.
+        source, base = self._is_source(genes), self._is_base(genes)
+        np.copyto(weights, weights > 0, where=source)
+        genes[0, source] = self.codes[self.plain]
+        if self.vector is not None:
+            genes[0, base] = self.codes[self.vector]
+        codes = _codes(genes)
+        for name, position in self._positions.items():
+            inactive = ~self._table.takes[name][codes] | base | source
+            genes[position, inactive] = self._default[position]
+        if "density" in self._positions:
+            # Under a method that drops entries, only a density of 1 gives the source whole.
+            genes[self._positions["density"], source & self._table.sparse[codes]] = 1.0
+        part[:] = genes.T
 
-    def _drops(self, part: Genotypes) -> NDArray[np.bool_]:
-        """Whether entries of task vectors are left out, in every row."""
-        sparse = self._table.sparse[_codes(part)]
-        return sparse & (part[:, self._positions["density"]] < 1) if self._table.sparse.any() else sparse
+    def _repair_weights(self, weights: NDArray[np.float64], codes: NDArray[np.int64]) -> None:
+        """Makes weights of shape (n_sources, n) canonical, in place."""
+        ratio = self._table.ratio[codes]
+        weights[:, ratio & (weights.sum(axis=0) == 0)] = round(1 / len(self.sources), DECIMALS)
+        if self._table.equal.any():
+            joins = weights >= JOINS * weights.max(axis=0)
+            np.copyto(weights, joins, where=self._table.equal[codes])
+        if self._table.pairs.any():
+            # Methods that join two sources take those of the largest weights.
+            rows = np.flatnonzero(self._table.pairs[codes])
+            order = np.argsort(-weights[:, rows], axis=0, kind="stable")
+            weights[order[2:], rows] = 0.0
+        # Weights that add up to 1 but for rounding stay as they are, so that repairing twice changes nothing.
+        total = weights.sum(axis=0)
+        off = ratio & (np.abs(total - 1) > 0.51 * len(self.sources) * 10.0**-DECIMALS)
+        weights[:, off] = np.round(weights[:, off] / total[off], DECIMALS)
+
+    def _is_source(self, genes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether one source as it is comes out, of genes of shape (size, n) with canonical weights; shape (n,)."""
+        weights = genes[self._weights]
+        alone = np.count_nonzero(weights, axis=0) == 1
+        whole = (weights.max(axis=0) == 1) & ~self._drops(genes)
+        return np.asarray(alone & (self._table.ratio[_codes(genes)] | whole))
+
+    def _is_base(self, genes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the base as it is comes out, of genes of shape (size, n); shape (n,)."""
+        return ~self._table.ratio[_codes(genes)] & ~genes[self._weights].any(axis=0)
+
+    def _drops(self, genes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether entries of task vectors are left out, of genes of shape (size, n); shape (n,)."""
+        sparse = self._table.sparse[_codes(genes)]
+        return sparse & (genes[self._positions["density"]] < 1) if self._table.sparse.any() else sparse
 
     def _values(self, method: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         x = self._default.copy()
@@ -275,5 +319,5 @@ class FusionGenes:
         return x
 
 
-def _codes(part: Genotypes) -> NDArray[np.int64]:
-    return part[:, 0].astype(np.int64)
+def _codes(genes: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.asarray(genes[0].astype(np.int64))

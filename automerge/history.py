@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from automerge.log import EvaluationRow, RunLog, TrialRow
 from automerge.pareto import hypervolume, is_non_dominated, widest
-from automerge.records import REFERENCE, Evaluation, Objective, Result, Trial
+from automerge.records import REFERENCE, Constraint, Evaluation, Objective, Result, Trial
 
 OUTSIDE: NDArray[np.float64] = np.empty(0)
 """What trials and the log have as the genotype of a recipe that the space cannot hold."""
@@ -24,7 +24,8 @@ class History:
     """A run as its log tells it.
 
     `trials` hold the results on search items, `tests` those on test items by trial id; `evaluations` are in order of
-    time; `reference_point` bounds the hypervolume, in objective values (larger is better).
+    time; `reference_point` bounds the hypervolume, in objective values (larger is better); what is recommended keeps
+    the `constraints`.
     """
 
     trials: Mapping[int, Trial]
@@ -33,6 +34,7 @@ class History:
     objectives: tuple[Objective, ...]
     reference_point: NDArray[np.float64]
     recommended: tuple[int, ...]
+    constraints: tuple[Constraint, ...] = ()
 
     @staticmethod
     def of(log: RunLog) -> History:
@@ -52,9 +54,10 @@ class History:
             trials=trials,
             tests=tests,
             evaluations=evaluations,
-            objectives=tuple(Objective(**objective) for objective in settings["objectives"]),
+            objectives=tuple(Objective.from_settings(objective) for objective in settings["objectives"]),
             reference_point=np.array(settings["reference_point"]),
             recommended=tuple(settings.get("recommended", ())),
+            constraints=tuple(Constraint(**constraint) for constraint in settings.get("constraints", ())),
         )
 
     def name(self, trial: int) -> str:
@@ -70,6 +73,11 @@ class History:
     def sources(self) -> tuple[int, ...]:
         """Ids of the base and the sources."""
         return tuple(number for number in self.references if self.trials[number].origin["kind"] == "source")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of all tasks whose scores the objectives are made of."""
+        return tuple(task for objective in self.objectives for task, _ in objective.shares)
 
     def test_values(self, trial: int) -> NDArray[np.float64] | None:
         """Objective values of a trial on the test items, None if it was not tested."""
@@ -90,7 +98,7 @@ class History:
             trials[row.trial] = trial = advanced(trials[row.trial], row.evaluation)
             if row.phase != "reference":
                 n_items += sum(part.stop - part.start for part in row.slices)
-            if trial.status == "ok" and trial.n_items >= full and eligible(trial):
+            if trial.status == "ok" and trial.n_items >= full and eligible(trial, self.constraints):
                 front = np.vstack([front, trial.values(self.objectives)])
                 front = front[is_non_dominated(front)]
             points.append((n_items, hypervolume(front, self.reference_point)))
@@ -107,9 +115,12 @@ def in_space(trial: Trial) -> bool:
     return len(trial.genotype) > 0
 
 
-def eligible(trial: Trial) -> bool:
-    """Whether a trial may be recommended: references that break the bounds of the space are only compared with."""
-    return bool(trial.origin.get("eligible", True))
+def eligible(trial: Trial, constraints: Sequence[Constraint] = ()) -> bool:
+    """Whether a trial may be recommended: it keeps the constraints, and is no reference that the space excludes.
+
+    Costs are exact, scores are the means measured on search items.
+    """
+    return bool(trial.origin.get("eligible", True)) and not any(each.violation(trial) for each in constraints)
 
 
 def advanced(trial: Trial, evaluation: Evaluation) -> Trial:
@@ -158,26 +169,31 @@ def front(
 
 
 def reference_point(
-    sources: Sequence[Trial], objectives: Sequence[Objective], *, chances: Mapping[str, float], depth: float
+    sources: Sequence[Trial],
+    objectives: Sequence[Objective],
+    *,
+    chances: Mapping[str, float],
+    depth: float,
+    constrained: bool = False,
 ) -> NDArray[np.float64]:
     """The point above which hypervolume is counted, shape (n_objectives,), from the trials of the sources.
 
     Scores: the worst over the sources, less a tenth of their range, or of the value itself where all are equal. With a
-    cost among the objectives they begin at the task's chance at the latest, by task name in `chances`: a smaller model
-    may score below every source and be worth its place. Costs: a tenth above the largest model that the space allows,
-    which has `depth` times the sources' layers.
+    cost among the objectives, or constraints to keep, they begin at chance at the latest, which `chances` has by task
+    name: a smaller model may score below every source and be worth its place. Costs: a tenth above the largest model
+    that the space allows, which has `depth` times the sources' layers.
     """
     points = np.array([trial.values(objectives) for trial in sources])
     span = points.max(axis=0) - points.min(axis=0)
     span = np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-3))
     worst = points.min(axis=0) - 0.1 * span
-    if all(objective.kind == "task" for objective in objectives):
+    if not constrained and all(objective.kind != "cost" for objective in objectives):
         return np.asarray(worst)
     return np.array(
         [
-            min(worst[k], chances[objective.name])
-            if objective.kind == "task"
-            else 1.1 * max(1.0, depth) * points[:, k].min()
+            1.1 * max(1.0, depth) * points[:, k].min()
+            if objective.kind == "cost"
+            else min(worst[k], sum(share * chances[task] for task, share in objective.shares))
             for k, objective in enumerate(objectives)
         ]
     )

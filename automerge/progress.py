@@ -1,4 +1,4 @@
-"""Progress of a search on the terminal: a bar per phase with trials, items, hypervolume and time left."""
+"""Progress of a search on the terminal: a bar per phase with trials, rungs, items, hypervolume and time left."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from automerge import search
 
@@ -25,9 +26,10 @@ def follow(steps: Iterable[search.Progress], console: Console) -> None:
     """Runs the search to its end and shows its progress."""
     columns = (
         TextColumn("{task.description:<26}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10),
         TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[figures]}"),
+        # On a narrow terminal the figures go on in a second line; they are not cut.
+        TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=False)),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(compact=True),
@@ -36,11 +38,22 @@ def follow(steps: Iterable[search.Progress], console: Console) -> None:
         tasks: dict[str, TaskID] = {}
         printed: dict[str, int] = {}
         for step in steps:
-            figures = f"{step.n_trials} trials, {step.n_items} items, hypervolume {step.hypervolume:.4f}"
+            figures = _figures(step)
             if step.phase not in tasks:
                 tasks[step.phase] = bars.add_task(PHASES[step.phase], total=1.0, figures="")
             bars.update(tasks[step.phase], completed=step.share, figures=figures)
             tenth = int(step.share * LINES)
             if not console.is_terminal and tenth > printed.get(step.phase, 0):
                 printed[step.phase] = tenth
-                console.print(f"{PHASES[step.phase]}: {step.share:.0%}, {figures}", highlight=False)
+                console.print(f"{PHASES[step.phase]}: {step.share:.0%}, {figures}", highlight=False, soft_wrap=True)
+
+
+def _figures(step: search.Progress) -> str:
+    """`120 trials, rungs 120/40/13, 5400 items, hypervolume 0.1234, asking 3 %`, the last during the search only."""
+    parts = [f"{step.n_trials} trials"]
+    if step.phase != "reference":
+        parts.append(f"rungs {'/'.join(map(str, step.populations))}")
+    parts += [f"{step.n_items} items", f"hypervolume {step.hypervolume:.4f}"]
+    if step.phase == "search":
+        parts.append(f"asking {100 * step.thinking:.0f} %")
+    return ", ".join(parts)

@@ -251,6 +251,9 @@ class Space(Protocol):
         there, over the mean of all slots and sources and clipped to [0.3, 3]: how far a weight moves the model.
         """
 
+    def active(self, X: Genotypes) -> NDArray[np.bool_]:
+        """Which genes act in canonical genotypes, shape (n, n_genes): others are repaired to the value they have."""
+
     def costs(self, X: Genotypes) -> Mapping[str, NDArray[np.float64]]:
         """Exact costs of the models of canonical genotypes by name, each of shape (n,).
 
@@ -260,8 +263,14 @@ class Space(Protocol):
     def references(self) -> Mapping[str, Reference]:
         """Known models by name: `base` and every source first, then uniform merges, also those outside the space."""
 
+    def genotype(self, values: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The canonical genotype of values by the names of the genes, such as a ConfigSpace configuration.
+
+        Genes without a value are at their defaults. Raises ValueError for a name that is no gene of this space.
+        """
+
     def to_configspace(self) -> Any:
-        """The space as a `ConfigSpace.ConfigurationSpace` with real conditions."""
+        """The space as a `ConfigSpace.ConfigurationSpace` with real conditions, its choices in the order of codes."""
 
 
 @dataclass(frozen=True, slots=True)

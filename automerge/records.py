@@ -84,15 +84,37 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is to be optimized: the score of a task, or a cost of the model (layers, parameters)."""
+    """What is to be optimized: the score of a task, the weighted mean of several, or a cost (layers, parameters).
+
+    `weights` are the shares of the tasks in a mean, which add up to 1; other kinds have none.
+    """
 
     name: str
-    kind: Literal["task", "cost"] = "task"
+    kind: Literal["task", "mean", "cost"] = "task"
+    weights: tuple[tuple[str, float], ...] = ()
+
+    @staticmethod
+    def mean_of(weights: Mapping[str, float]) -> Objective:
+        """The mean of the scores of these tasks, weighted by positive numbers that need not add up to 1."""
+        total = sum(weights.values())
+        return Objective("weighted mean", "mean", tuple((task, weight / total) for task, weight in weights.items()))
+
+    @staticmethod
+    def from_settings(content: Mapping[str, Any]) -> Objective:
+        """The objective that a log keeps as JSON, where tuples are lists and old ones have no weights."""
+        return Objective(
+            content["name"], content["kind"], tuple((task, share) for task, share in content.get("weights", ()))
+        )
 
     @property
     def sign(self) -> float:
         """Factor that makes larger better: +1 for scores, -1 for costs."""
-        return 1.0 if self.kind == "task" else -1.0
+        return -1.0 if self.kind == "cost" else 1.0
+
+    @property
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        """The tasks whose scores it is made of, with their shares, which add up to 1; none for a cost."""
+        return ((self.name, 1.0),) if self.kind == "task" else self.weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +129,21 @@ class Constraint:
     bound: float
     kind: Literal["task", "cost"] = "cost"
 
+    @property
+    def text(self) -> str:
+        """The constraint as users write it."""
+        return f"{self.name} {self.sense} {self.bound:.10g}"
+
+    def value(self, trial: Trial) -> float | None:
+        """What is bounded, the cost or the mean score of a trial; None if it is not known yet."""
+        if self.kind == "cost":
+            return trial.costs.get(self.name)
+        result = trial.results.get(self.name)
+        return None if result is None else result.mean
+
     def violation(self, trial: Trial) -> float:
         """By how much of the bound's size a trial breaks it, 0 if it keeps it or nothing is known yet."""
-        if self.kind == "cost":
-            value = trial.costs.get(self.name)
-        else:
-            result = trial.results.get(self.name)
-            value = None if result is None else result.mean
+        value = self.value(trial)
         return 0.0 if value is None else self.excess(value)
 
     def excess(self, value: float) -> float:
@@ -189,5 +219,9 @@ class Trial:
     def _value(self, objective: Objective, caution: float) -> float:
         if objective.kind == "cost":
             return objective.sign * self.costs.get(objective.name, np.nan)
-        result = self.results.get(objective.name)
-        return result.mean - caution * result.standard_error if result is not None else np.nan
+        if any(task not in self.results for task, _ in objective.shares):
+            return np.nan
+        parts = [(share, self.results[task]) for task, share in objective.shares]
+        # Tasks have items of their own, so the errors of their means are independent.
+        error = math.hypot(*(share * result.standard_error for share, result in parts))
+        return sum(share * result.mean for share, result in parts) - caution * error

@@ -17,25 +17,41 @@ import numpy as np
 import torch
 
 from automerge.alignment import align
+from automerge.check.constraints import read_constraints
 from automerge.check.context import context_faults
 from automerge.check.kinship import kinship_faults
-from automerge.check.settings import settings_faults
+from automerge.check.settings import complete, settings_faults
 from automerge.check.stacks import stack_faults
 from automerge.components import build
 from automerge.evaluate import Evaluator, Orders
 from automerge.family import Family, open_family
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
+from automerge.measures import measure
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
 from automerge.protocols import Optimizer, Runner, Space, Task
 from automerge.recipe import BASE
-from automerge.records import Objective
+from automerge.records import Constraint, Objective
 from automerge.search import Budget, Progress, Search
 from automerge.start import Starts, read_starts
 from automerge.task_vectors import TaskVectors, task_vectors
 
-RECORDED = ("torch", "transformers", "datasets", "pymoo", "lightgbm", "numpy")
+RECORDED = (
+    "torch",
+    "transformers",
+    "datasets",
+    "numpy",
+    "lightgbm",
+    "pymoo",
+    "botorch",
+    "gpytorch",
+    "smac",
+    "ConfigSpace",
+    "optuna",
+    "cmaes",
+    "cma",
+)
 """Packages whose versions go into the log beside automerge's own."""
 
 
@@ -58,6 +74,7 @@ class Parts:
     space: Space
     starts: Starts
     objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
     ladder: Ladder
     optimizer: Optimizer
     runner: Runner
@@ -70,6 +87,7 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
 
     Raises ValueError with the list of all faults if something is wrong.
     """
+    settings = complete(settings)
     found = settings_faults(settings)
     if found:
         raise ValueError(_listed("the settings", found))
@@ -86,7 +104,15 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         names = [source.name for source in family.sources if source.name != BASE]
         try:
             space = build(settings["space"], sources=names, n_layers=alignment.n_layers)
-            starts, start_faults = read_starts(settings["start"] or (), settings["source"], family, alignment, space)
+            starts, start_faults = read_starts(
+                settings["start"] or (),
+                settings["source"],
+                family,
+                alignment,
+                space,
+                tasks=settings["task"],
+                limit=settings["start_limit"],
+            )
             task_faults += start_faults
         except ValueError as fault:
             task_faults.append(f"space: {fault}")
@@ -97,18 +123,19 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
             task_faults += _weight_faults(family)
     if task_faults or family is None:
         raise ValueError(_listed("this run", task_faults) + source_faults)
-    # Everything that can refuse its options is built before the weights are read.
-    objectives = (*(Objective(name) for name in tasks), *(Objective(name, "cost") for name in settings["costs"] or ()))
+    objectives = _objectives(settings, tasks)
+    constraints = tuple(read_constraints(settings["constraints"], tasks)[0])
     ladder = _ladder(settings, tasks)
     budget = Budget(**settings["budget"])
-    optimizer = build(
-        settings["optimizer"], space=space, objectives=objectives, ladder=ladder, seed=int(settings["seed"])
-    )
+    proposing = {"objectives": objectives, "ladder": ladder, "constraints": constraints, "seed": int(settings["seed"])}
+    # What refuses its options does so here, before minutes of loading; the one that searches knows the weights' sizes.
+    build(settings["optimizer"], space=space, **proposing)
     model = _resident(settings["model"], family, space.methods)
     vectors = task_vectors(model.sources)
     strangers = kinship_faults(vectors)
     if strangers:
         raise ValueError(_listed("this run", strangers))
+    space = space.measured(measure(model.sources, vectors))
     tried = space.sample(TRIED, np.random.default_rng(0))
     if unfit := stack_faults(model, [space.decode(genotype) for genotype in tried]):
         raise ValueError(_listed("this space", unfit))
@@ -122,8 +149,9 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         space=space,
         starts=starts,
         objectives=objectives,
+        constraints=constraints,
         ladder=ladder,
-        optimizer=optimizer,
+        optimizer=build(settings["optimizer"], space=space, **proposing),
         runner=build(settings["runner"], evaluate=Evaluator(model, tasks, orders)),
         orders=orders,
         budget=budget,
@@ -153,6 +181,7 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
                 "identity": identity,
                 "seed": int(settings["seed"]),
                 "objectives": [asdict(objective) for objective in parts.objectives],
+                "constraints": [asdict(constraint) for constraint in parts.constraints],
                 "layout": {"sources": list(parts.sources.names), "n_layers": parts.sources.alignment.n_layers},
                 "task_vectors": parts.vectors.to_settings(),
                 "versions": versions(),
@@ -170,6 +199,7 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
         ladder=parts.ladder,
         budget=parts.budget,
         seed=int(settings["seed"]),
+        constraints=parts.constraints,
         given=parts.starts,
         n_verify=int(options["verify"]),
         n_recommend=int(options["recommend"]),
@@ -228,6 +258,18 @@ def _weight_faults(family: Family) -> list[str]:
     return kinship_faults(task_vectors(sources))
 
 
+def _objectives(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> tuple[Objective, ...]:
+    """The scores of all tasks or their weighted mean, then the costs."""
+    weights = settings["weights"]
+    # In the order of the tasks, whatever order the weights are written in.
+    scores = (
+        [Objective(name) for name in tasks]
+        if weights is None
+        else [Objective.mean_of({name: float(weights[name]) for name in tasks})]
+    )
+    return (*scores, *(Objective(name, "cost") for name in settings["costs"] or ()))
+
+
 def _ladder(settings: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
     largest = max(task.size("search") for task in tasks.values())
     options = settings["fidelity"]
@@ -246,6 +288,7 @@ def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with absolute paths, so that a run can be resumed and exported from anywhere."""
+    settings = complete(settings)
     source = settings["source"]
     models = {name: _resolved(path) for name, path in source["models"].items()}
     return {

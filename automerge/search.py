@@ -22,7 +22,18 @@ from automerge.log import EvaluationRow, RunLog, TrialRow
 from automerge.pareto import hypervolume
 from automerge.protocols import Optimizer, Reference, Runner, Space, Task
 from automerge.recipe import Recipe
-from automerge.records import REFERENCE, Evaluation, Objective, Phase, Proposal, Query, Slice, Split, Trial
+from automerge.records import (
+    REFERENCE,
+    Constraint,
+    Evaluation,
+    Objective,
+    Phase,
+    Proposal,
+    Query,
+    Slice,
+    Split,
+    Trial,
+)
 from automerge.subsets import shuffled, stratified
 
 
@@ -52,13 +63,21 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a search tells after every evaluation; `share` is that of the current phase that is done, 0 to 1."""
+    """What a search tells after every evaluation; `share` is that of the current phase that is done, 0 to 1.
+
+    `populations` are the numbers of proposed trials that reached each rung of the ladder or went beyond. `thinking` is
+    the share of the search phase's wall time spent in the optimizer's `ask`, 0 to 1. It counts what this process
+    measured: nothing of what is taken from the log, whose `wall` holds such times without telling them apart. What the
+    optimizer does in `tell` is no part of it.
+    """
 
     phase: Phase
     share: float
     n_trials: int
     n_items: int
     hypervolume: float
+    populations: tuple[int, ...]
+    thinking: float
     trial: Trial
     resumed: bool
 
@@ -75,7 +94,8 @@ class Search:
     """One run over one log. Holds the trials and counts so far; `run` is an iterator and is used once.
 
     `given` are canonical genotypes by name that are evaluated and told like the space's references, after them. A
-    reference outside the space is a trial like any other, which the optimizer is not told.
+    reference outside the space is a trial like any other, which the optimizer is not told. What breaks one of the
+    `constraints` is evaluated, tested if it is a reference, and not recommended; there may be nothing to recommend.
     """
 
     def __init__(
@@ -91,6 +111,7 @@ class Search:
         ladder: Ladder,
         budget: Budget,
         seed: int,
+        constraints: Sequence[Constraint] = (),
         given: Mapping[str, NDArray[np.float64]] | None = None,
         n_verify: int = 8,
         n_recommend: int = 8,
@@ -103,6 +124,7 @@ class Search:
         self._references |= {name: Reference(genotype, "given") for name, genotype in (given or {}).items()}
         self._tasks = tasks
         self._objectives = tuple(objectives)
+        self._constraints = tuple(constraints)
         self._optimizer = optimizer
         self._runner = runner
         self._log = log
@@ -120,6 +142,8 @@ class Search:
         self._n_trials = 0
         self._n_items = 0
         self._seconds = 0.0
+        self._asking = 0.0
+        self._searching = 0.0
         self._clock = time.perf_counter()
         self._reference_point: NDArray[np.float64] | None = None
 
@@ -168,6 +192,7 @@ class Search:
             sources,
             self._objectives,
             chances={name: task.chance for name, task in self._tasks.items()},
+            constrained=bool(self._constraints),
             depth=self._space.max_layers / max(len(trial.recipe.layers) for trial in sources),
         )
         self._log.write_settings({"reference_point": self._reference_point.tolist()})
@@ -177,12 +202,20 @@ class Search:
         self._n_trials = 0
         while self._share(start) < 1:
             while len(self._flights) < self._runner.n_workers and self._share(start) < 1:
-                self._propose(self._optimizer.ask())
+                self._propose(self._ask())
             trial, _, resumed = self._land()
             yield self._progress("search", min(1.0, self._share(start)), trial, resumed=resumed)
         while self._flights:
             trial, _, resumed = self._land()
             yield self._progress("search", 1.0, trial, resumed=resumed)
+
+    def _ask(self) -> Proposal:
+        begun = time.perf_counter()
+        proposal = self._optimizer.ask()
+        # While the log answers, the evaluations take no time, and a share of it would say nothing.
+        if not self._replay:
+            self._asking += time.perf_counter() - begun
+        return proposal
 
     def _share(self, start: float) -> float:
         return self._budget.share(trials=self._n_trials, items=self._n_items, seconds=self._seconds - start)
@@ -206,13 +239,16 @@ class Search:
         if self._reference_point is None:
             raise RuntimeError("the sources come first: without them there is no reference point")
         found = front(
-            filter(eligible, self._trials.values()),
+            self._eligible(),
             self._objectives,
             reference=self._reference_point,
             n_items=full,
             limit=self._n_recommend,
         )
         self._log.write_settings({"recommended": [trial.id for trial in found]})
+
+    def _eligible(self) -> list[Trial]:
+        return [trial for trial in self._trials.values() if eligible(trial, self._constraints)]
 
     def _test(self) -> Iterator[Progress]:
         for number, (name, task) in enumerate(self._tasks.items()):
@@ -264,6 +300,8 @@ class Search:
         flight, evaluation, wall = self._from_log(self._replay.popleft()) if resumed else self._from_runner()
         self._flights.remove(flight)
         self._seconds += wall
+        if flight.phase == "search" and not resumed:
+            self._searching += wall
         trial = self._trials[flight.trial.id]
         if flight.phase != "test":
             trial = self._trials[trial.id] = advanced(trial, evaluation)
@@ -298,9 +336,21 @@ class Search:
         volume = 0.0
         if self._reference_point is not None:
             full = [
-                trial
-                for trial in filter(eligible, self._trials.values())
-                if trial.status == "ok" and trial.n_items >= self._ladder.rungs[-1]
+                trial for trial in self._eligible() if trial.status == "ok" and trial.n_items >= self._ladder.rungs[-1]
             ]
             volume = hypervolume(np.array([t.values(self._objectives) for t in full]), self._reference_point)
-        return Progress(phase, share, self._n_trials, self._n_items, volume, trial, resumed)
+        return Progress(
+            phase=phase,
+            share=share,
+            n_trials=self._n_trials,
+            n_items=self._n_items,
+            hypervolume=volume,
+            populations=self._populations(),
+            thinking=min(1.0, self._asking / self._searching) if self._searching else 0.0,
+            trial=trial,
+            resumed=resumed,
+        )
+
+    def _populations(self) -> tuple[int, ...]:
+        reached = [trial.n_items for trial in self._trials.values() if trial.origin["operator"] != REFERENCE]
+        return tuple(sum(n_items >= rung for n_items in reached) for rung in self._ladder.rungs)

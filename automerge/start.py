@@ -1,14 +1,18 @@
-"""Recipes that a search starts from: mergekit configurations, and the `recipe.json` of earlier exports.
+"""Recipes that a search starts from: mergekit configurations, `recipe.json` of earlier exports, and earlier runs.
 
 Each becomes a genotype of the space, so it is evaluated with the references and bred from like them::
 
-    starts, faults = read_starts(["best.yaml", "old/recipe.json"], options, family, alignment, space)
-    starts     # {"best": array([...]), "recipe": array([...])}
+    paths = ["best.yaml", "old/recipe.json", "runs/first"]
+    starts, faults = read_starts(paths, options, family, alignment, space, tasks=["sums"], limit=2)
+    starts     # {"best": array([...]), "recipe": array([...]), "first #12": array([...]), "first #31": array([...])}
+
+Of a run only the recipes are taken: its items come in another order, and the log of a search is to hold every score
+that it used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +22,60 @@ from numpy.typing import NDArray
 from automerge import mergekit
 from automerge.alignment import Alignment
 from automerge.family import Family
+from automerge.history import History, eligible
+from automerge.log import LOG, RunLog
+from automerge.pareto import best_first
 from automerge.protocols import Space
 from automerge.recipe import BASE, Recipe
+from automerge.records import REFERENCE, Trial
 from automerge.scaling import writers
 from automerge.stacking import origins
 
 YAML = (".yaml", ".yml")
 JSON = ".json"
+DATABASE = ".db"
 
 Starts = dict[str, NDArray[np.float64]]
 """Canonical genotypes by the name that reports use."""
 
 
 def path_faults(paths: Any) -> list[str]:
-    """What is wrong with the list of files itself, before any is read."""
+    """What is wrong with the list of files and run folders itself, before any is read."""
     if paths is None:
         return []
     if not isinstance(paths, Sequence) or isinstance(paths, str):
         return [f"start: expected a list of files, got {paths!r}; write start=[{paths}]"]
     found = []
     for path in paths:
-        if Path(str(path)).suffix not in (*YAML, JSON):
-            found.append(f"start: {path} is neither a mergekit YAML (.yaml, .yml) nor a recipe (.json)")
-        elif not Path(str(path)).expanduser().is_file():
+        local = Path(str(path)).expanduser()
+        if local.is_dir():
+            if not (local / LOG).is_file():
+                found.append(f"start: {path} is no run folder of automerge: it has no {LOG}")
+        elif local.suffix not in (*YAML, JSON, DATABASE):
+            found.append(
+                f"start: {path} is neither a mergekit YAML (.yaml, .yml) nor a recipe (.json) nor the folder of a run"
+            )
+        elif not local.is_file():
             found.append(f"start: there is no file {path}; relative paths begin at {Path.cwd()}")
     return found
 
 
 def read_starts(
-    paths: Sequence[str], options: Mapping[str, Any], family: Family, alignment: Alignment, space: Space
+    paths: Sequence[str],
+    options: Mapping[str, Any],
+    family: Family,
+    alignment: Alignment,
+    space: Space,
+    *,
+    tasks: Collection[str],
+    limit: int,
 ) -> tuple[Starts, list[str]]:
-    """The recipes of these files in the space, by the files' stems, and a message for every file that has none there.
+    """The recipes of these files and runs in the space, by name, and a message for every path that has none there.
 
-    `options` are the `source` section of the settings, by whose paths a YAML may name its models.
+    A file's recipe has its stem for a name, a run's have the name of its folder and their number in the log. At most
+    `limit` are taken from a run: those that it recommends, then the best by their scores less a standard error. A run
+    has to share one of the `tasks`. `options` are the `source` section of the settings, by whose paths a YAML may name
+    its models.
     """
     starts: Starts = {}
     faults = []
@@ -59,6 +84,13 @@ def read_starts(
     for path in paths:
         file = Path(path).expanduser()
         try:
+            if file.is_dir() or file.suffix == DATABASE:
+                known = [each.genotype for each in references.values() if each.genotype is not None]
+                log = (file / LOG if file.is_dir() else file).resolve()
+                held = _held(_merges(log, family, tasks), space, [*known, *starts.values()], limit)
+                for name, genotype in held.items():
+                    starts[_distinct(f"{log.parent.name} {name}", {*references, *starts})] = genotype
+                continue
             text = file.read_text(encoding="utf-8")
             recipe = Recipe.from_json(text) if file.suffix == JSON else _translated(text, spelled, family, alignment)
             _refuse_gaps(recipe, alignment)
@@ -66,6 +98,67 @@ def read_starts(
         except (ValueError, OSError) as fault:
             faults.append(f"start {path}: {fault}".replace("\n", "\n  "))
     return starts, faults
+
+
+def _merges(log: Path, family: Family, tasks: Collection[str]) -> list[Trial]:
+    """The evaluated merges of a run, the best first. Raises ValueError for a run that says nothing about this one."""
+    with RunLog(log, read_only=True) as opened:
+        history = History.of(opened)
+        names = opened.settings()["layout"]["sources"]
+    own = [source.name for source in family.sources if source.name != BASE]
+    if strangers := [name for name in names if name not in own]:
+        raise ValueError(
+            f"it merged {', '.join(names)}, but this run has {', '.join(own)}; add {', '.join(strangers)} to "
+            "source.models under these names, or export the models that you want to start from"
+        )
+    if not set(history.tasks) & set(tasks):
+        raise ValueError(
+            f"its tasks were {', '.join(history.tasks)}, but this run has {', '.join(tasks)}; what was best there says "
+            "nothing here, so start from a run that shares a task"
+        )
+    found = list(_best_first(history))
+    if not found:
+        raise ValueError("it has not evaluated any merge yet; let it go on first, or leave it out")
+    return found
+
+
+def _held(trials: Sequence[Trial], space: Space, known: Sequence[NDArray[np.float64]], limit: int) -> Starts:
+    """The genotypes of the first trials that the space can hold and that are not known, by the trials' numbers."""
+    seen = {genotype.tobytes() for genotype in known}
+    found: Starts = {}
+    faults: list[str] = []
+    for trial in trials:
+        if len(found) == limit:
+            break
+        try:
+            genotype = space.encode(trial.recipe)
+        except ValueError as fault:
+            faults.append(f"#{trial.id}: {fault}")
+            continue
+        if genotype.tobytes() not in seen:
+            seen.add(genotype.tobytes())
+            found[f"#{trial.id}"] = genotype
+    if len(faults) == len(trials):
+        raise ValueError(f"the space can hold none of its {len(trials)} merges, of which the best is {faults[0]}")
+    return found
+
+
+def _best_first(history: History) -> Iterator[Trial]:
+    """The evaluated merges: those recommended, then the others that may be, then those that may not."""
+    merges = {
+        number: trial
+        for number, trial in history.trials.items()
+        if trial.status == "ok"
+        and np.isfinite(trial.values(history.objectives)).all()
+        and (trial.origin["operator"] != REFERENCE or trial.origin["kind"] == "given")
+    }
+    yield from (merges[number] for number in history.recommended if number in merges)
+    others = [trial for number, trial in merges.items() if number not in history.recommended]
+    for kept in (True, False):
+        group = [trial for trial in others if eligible(trial, history.constraints) == kept]
+        # A standard error is taken off, so that a lucky short evaluation does not outrank a long one.
+        points = np.array([trial.values(history.objectives, caution=1.0) for trial in group])
+        yield from (group[index] for index in best_first(points.reshape(len(group), len(history.objectives))))
 
 
 def _translated(text: str, spelled: Mapping[str, str], family: Family, alignment: Alignment) -> Recipe:

@@ -36,4 +36,4 @@ class UnitBox:
         """A point of every genotype, shape (n, n_genes); choices lie in the middle of their intervals."""
         real = (X - self._lower) / np.where(self._span > 0, self._span, 1.0)
         middle = (X + 0.5) / np.maximum(self._n_choices, 1)
-        return np.where(self._n_choices > 0, middle, real)
+        return np.asarray(np.where(self._n_choices > 0, middle, real))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from automerge.log import RunLog
 from automerge.optimizers.evolution import Evolution
 from automerge.protocols import LanguageModel, Request
 from automerge.recipe import Recipe
-from automerge.records import Evaluation, Objective, Query, Scores, Split
+from automerge.records import Constraint, Evaluation, Objective, Query, Scores, Split
 from automerge.runners.serial import SerialRunner
 from automerge.search import Budget, Search
 from automerge.spaces.lfs import LayerwiseFusion
 
 N_ITEMS = 120
 TASKS = ("a", "b")
+OBJECTIVES = (Objective("a"), Objective("b"))
 
 
 class SizedTask:
@@ -91,25 +93,35 @@ def make_search(
     pause: float = 0.0,
     breaks: bool = False,
     given: Mapping[str, Recipe] | None = None,
+    objectives: Sequence[Objective] = OBJECTIVES,
+    constraints: Sequence[Constraint] = (),
 ) -> tuple[Search, Simulator]:
     """A search over a small LFS space on the simulator, from recipes given by name, and the simulator."""
     space = LayerwiseFusion(sources=["left", "right"], n_layers=4, granularity=2, strengths=[0.5])
-    objectives = tuple(Objective(name) for name in TASKS)
     ladder = Ladder(minimum=12, maximum=N_ITEMS)
     orders: Orders = {}
     simulator = Simulator(orders, pause=pause, breaks=breaks)
-    log.write_settings({"objectives": [{"name": name, "kind": "task"} for name in TASKS], "seed": seed})
+    log.write_settings(
+        {
+            "objectives": [asdict(objective) for objective in objectives],
+            "constraints": [asdict(constraint) for constraint in constraints],
+            "seed": seed,
+        }
+    )
     search = Search(
         space=space,
         tasks={name: SizedTask(name) for name in TASKS},
         objectives=objectives,
-        optimizer=Evolution(space=space, objectives=objectives, ladder=ladder, seed=seed, n_initial=6),
+        optimizer=Evolution(
+            space=space, objectives=objectives, ladder=ladder, seed=seed, constraints=constraints, n_initial=6
+        ),
         runner=SerialRunner(simulator),
         log=log,
         orders=orders,
         ladder=ladder,
         budget=Budget(trials=trials),
         seed=seed,
+        constraints=constraints,
         given={name: space.encode(recipe) for name, recipe in (given or {}).items()},
         n_verify=3,
         n_recommend=4,

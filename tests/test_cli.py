@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,31 @@ def test_starts_are_a_list_on_the_command_line(tmp_path: Path) -> None:
     (fault,) = preflight.settings_faults(settings)
     assert fault.startswith("start: there is no file b.json")
     assert compose_settings("experiment=demo")["start"] == []
+
+
+def test_weights_and_constraints_are_written_on_the_command_line() -> None:
+    settings = compose_settings(
+        "experiment=demo", "weights={sort: 2, reverse: 1}", "constraints=['layers <= 8','sort>=0.1']"
+    )
+    assert settings["weights"] == {"sort": 2, "reverse": 1}
+    assert settings["constraints"] == ["layers <= 8", "sort>=0.1"]
+    assert preflight.settings_faults(settings) == []
+    wrong = compose_settings("experiment=demo", "weights={sort: 2}")
+    assert preflight.settings_faults(wrong) == [
+        "weights: expected all tasks, got none for reverse; weigh them, or leave them out of task"
+    ]
+
+
+def test_one_objective_ends_with_its_differences_and_an_impossible_bound_with_words(tmp_path: Path) -> None:
+    short = ("experiment=smoke", "task=zoo_recall", "budget.trials=2", "fidelity.max=30", "report.test_items=30")
+    said = automerge("search", *short, "hydra.run.dir=one", cwd=tmp_path)
+    assert "best uniform merge" in said or "best other uniform merge" in said
+    assert re.search(r"On test items (the recommended model|no recommended model)", said)
+    assert "--point 1" in said
+    said = automerge("search", *short, "constraints=['layers <= 3']", "hydra.run.dir=none", cwd=tmp_path)
+    assert "warning: none of " in said
+    assert "keeps all constraints (layers <= 3), so none is recommended" in said
+    assert "--point 1" not in said
 
 
 def test_targets_outside_automerge_are_never_imported() -> None:

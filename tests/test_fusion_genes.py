@@ -262,3 +262,42 @@ def test_faults_of_one_option_do_not_hide_those_of_others() -> None:
         "unknown method ['linear']",
         "each method can be named once",
     ]
+
+
+def test_genes_act_if_a_method_uses_them_on_several_sources() -> None:
+    genes = part("linear", "ties", "della")
+    rows = [
+        (values(genes, "linear", 0.4, 0.6, 0.0), "11100"),
+        (values(genes, "ties", 0.4, 0.6, 0.0), "11110"),
+        (values(genes, "della", 0.4, 0.6, 0.0), "11111"),
+        (genes.source(1), "11100"),  # ties of a density below 1 would leave entries out
+        (genes.base(), "11100"),
+    ]
+    for x, acts in rows:
+        assert x is not None
+        method, weights, parameters = acts[0], acts[1] * 3, acts[3:]
+        assert "".join(str(int(act)) for act in genes.active(x[None], 0)[0]) == method + weights + parameters
+
+
+@pytest.mark.parametrize(
+    ("names", "method_acts_at_source", "density_acts_at_source"),
+    [
+        (("linear", "task_arithmetic"), False, None),
+        (("ties", "dare_ties"), False, True),
+        (("ties",), False, True),
+        (("linear", "ties"), True, False),
+    ],
+)
+def test_a_source_has_a_method_and_a_density_if_entries_can_be_left_out(
+    names: tuple[str, ...], method_acts_at_source: bool, density_acts_at_source: bool | None
+) -> None:
+    genes = part(*names)
+    acts = genes.active(genes.source(0)[None], 0)[0]
+    assert acts[0] == method_acts_at_source
+    assert density_acts_at_source is None or acts[4] == density_acts_at_source
+
+
+def test_a_source_alone_by_ratio_changes_with_its_method_and_weight_together_only() -> None:
+    genes = part("linear", "task_arithmetic", sources=("a",))
+    rows = np.array([values(genes, "linear", 0.7), values(genes, "task_arithmetic", 0.7)])
+    assert genes.active(rows, 0).tolist() == [[False, False], [True, True]]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from automerge.history import reference_point
-from automerge.records import Objective
+from automerge.history import eligible, reference_point
+from automerge.records import Constraint, Objective
 from tests.toy import trial
 
 A, B, LAYERS = Objective("a"), Objective("b"), Objective("layers", "cost")
@@ -23,3 +23,23 @@ def test_with_a_cost_scores_count_from_chance_and_costs_from_above_the_largest_m
     assert deep == pytest.approx([0.25, 0.1, -1.1 * 4.5])
     shallow = reference_point(SOURCES, (A, B, LAYERS), chances=CHANCES, depth=0.75)
     assert shallow == pytest.approx([0.25, 0.1, -1.1 * 3])
+
+
+def test_under_constraints_scores_count_from_chance_too() -> None:
+    """What keeps a bound may score below every source and be the best that there is."""
+    bounded = reference_point(SOURCES, (A, B), chances=CHANCES, depth=1.5, constrained=True)
+    assert bounded == pytest.approx([0.25, 0.1])
+
+
+def test_chance_of_a_weighted_mean_is_the_mean_of_chances() -> None:
+    mean = Objective.mean_of({"a": 1, "b": 3})
+    found = reference_point(SOURCES, (mean, LAYERS), chances=CHANCES, depth=1.0)
+    assert found == pytest.approx([0.25 * 0.5 + 0.75 * 0.1, -1.1 * 3])
+    # Without a cost: 0.45 and 0.575 less a tenth of what lies between.
+    assert reference_point(SOURCES, (mean,), chances=CHANCES, depth=1.0) == pytest.approx([0.45 - 0.0125])
+
+
+def test_what_breaks_a_constraint_is_not_eligible() -> None:
+    assert eligible(SOURCES[0], [Constraint("layers", "<=", 3), Constraint("a", ">=", 0.3, "task")])
+    assert not eligible(SOURCES[0], [Constraint("layers", "<=", 2)])
+    assert not eligible(SOURCES[0], [Constraint("a", ">=", 0.31, "task")])

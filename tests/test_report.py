@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,17 @@ from scipy.stats import binomtest
 
 from automerge.log import RunLog, TrialRow
 from automerge.recipe import Fusion, Input, Recipe, uniform
-from automerge.records import REFERENCE, Evaluation, Phase, Scores, Slice, Split, Status
+from automerge.records import (
+    REFERENCE,
+    Constraint,
+    Evaluation,
+    Objective,
+    Phase,
+    Scores,
+    Slice,
+    Split,
+    Status,
+)
 from automerge.report import find, write_report
 from automerge.report.figures import models
 from automerge.report.findings import Findings
@@ -46,6 +56,8 @@ class Run:
     tasks: Sequence[str] = ("calc", "sort")
     costs: Sequence[str] = ()
     seed: int = 0
+    weights: Mapping[str, float] | None = None
+    constraints: Sequence[Constraint] = ()
     scores: dict[Split, dict[tuple[int, str], NDArray[np.float64]]] = field(
         default_factory=lambda: {"search": {}, "test": {}}
     )
@@ -55,11 +67,13 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rng = np.random.default_rng(self.seed)
         self.log = RunLog(self.folder / "run.db")
-        kinds = [(name, "task") for name in self.tasks] + [(name, "cost") for name in self.costs]
-        reference_point = [0.2] * len(self.tasks) + [-13.0] * len(self.costs)
+        scores = [Objective(name) for name in self.tasks] if self.weights is None else [Objective.mean_of(self.weights)]
+        objectives = [*scores, *(Objective(name, "cost") for name in self.costs)]
+        reference_point = [0.2] * len(scores) + [-13.0] * len(self.costs)
         self.log.write_settings(
             {
-                "objectives": [{"name": name, "kind": kind} for name, kind in kinds],
+                "objectives": [asdict(objective) for objective in objectives],
+                "constraints": [asdict(constraint) for constraint in self.constraints],
                 "reference_point": reference_point,
                 "seed": self.seed,
                 "versions": {"automerge": "0.1.0"},
@@ -303,7 +317,27 @@ def test_one_objective_is_ranked(tmp_path: Path) -> None:
     best = max(float(run.scores["test"][number, "calc"].mean()) for number in range(5))
     found = content["hypervolume"]["test"]["sets"]
     assert found["sources_and_uniform"]["value"] == pytest.approx(best - 0.2)
-    assert f"{100 * run.scores['test'][5, 'calc'].mean():.1f} (" in content["conclusion"]
+    own = run.scores["test"][5, "calc"]
+    assert f"(#5) reaches {100 * own.mean():.1f} % (" in content["conclusion"]
+    rivals = {name: run.scores["test"][number, "calc"] for number, name in enumerate(REFERENCES)}
+    uniform_merge = max(("linear", "ties 1"), key=lambda name: rivals[name].mean())
+    source = max(("base", "math", "code"), key=lambda name: rivals[name].mean())
+    headline = content["headline"]
+    assert [row["name"] for row in headline["recommended_minus"]] == ["base", "math", "code", uniform_merge]
+    for row in headline["recommended_minus"]:
+        # The four outcomes of right and wrong, with half an item added to each (Agresti and Min 2005).
+        other = rivals[row["name"]]
+        gained, lost, n = int((own > other).sum()), int((own < other).sum()), N_TEST + 2
+        half = 1.96 * np.sqrt(gained + lost + 1 - (gained - lost) ** 2 / n) / n
+        assert row["value"] == pytest.approx((gained - lost) / N_TEST)
+        assert (row["low"], row["high"]) == pytest.approx(((gained - lost) / n - half, (gained - lost) / n + half))
+        for name, title in ((source, "best source"), (uniform_merge, "best uniform merge")):
+            words = (
+                f"{100 * row['value']:.1f} points more ({100 * row['low']:+.1f} to {100 * row['high']:+.1f}) than the"
+            )
+            assert (f"{words} {title}, {name}" in content["conclusion"]) == (row["name"] == name)
+    (table,) = re.findall(r"<h2>#5 on test items.*?</section>", page(tmp_path), flags=re.S)
+    assert re.findall(r"<tr><td>(.*?)</td>", table) == ["base", "math", "code", uniform_merge]
     assert "best model on top" in page(tmp_path)
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
@@ -314,7 +348,9 @@ def test_one_objective_without_a_better_merge_says_so(tmp_path: Path) -> None:
     run.finish([1])
     for number, (_, chances) in enumerate(REFERENCES.values()):
         run.test(number, chances)
-    assert "no recommended model beats the best source or uniform merge, math" in run.report()["conclusion"]
+    content = run.report()
+    assert "no recommended model beats the best source or uniform merge, math" in content["conclusion"]
+    assert {row["name"] for row in content["headline"]["recommended_minus"]} < {"base", "code", "linear", "ties 1"}
 
 
 def test_costs_keep_their_sign_and_every_pair_is_drawn(tmp_path: Path) -> None:
@@ -704,7 +740,7 @@ def test_costs_of_given_recipes_differ_exactly(tmp_path: Path) -> None:
 def test_one_objective_with_a_given_recipe(tmp_path: Path) -> None:
     content = with_given(tmp_path, tasks=("calc",)).report()
     assert "better than poor <one>: point 1 (measurably)" in content["given"][1]["outcome"]
-    assert "the best source or uniform merge (math)" in content["conclusion"]
+    assert "than the best source, math" in content["conclusion"]
 
 
 def test_an_untested_given_recipe_is_shown_without_comparison(tmp_path: Path) -> None:
@@ -788,3 +824,115 @@ def test_a_map_has_a_strip_for_every_source_and_words_where_a_part_changes(tmp_p
     by_name = {read.source: 100 * read.weight / total for read in fusion.inputs}
     assert filled == pytest.approx([by_name[name] for name in ("a <b>", "math") if name in by_name], abs=0.51)
     assert "a <b>" not in re.sub("<script.*?</script>", "", piece, flags=re.S)
+
+
+def complete(run: Run, recommended: Sequence[int], chances: Mapping[int, Sequence[float]]) -> Any:
+    """The report of a run with references, these candidates, and a test of those that it recommends."""
+    run.references()
+    for number, candidate in chances.items():
+        run.candidate(number, candidate, layers=number)
+    run.finish(recommended)
+    for number, (_, chance) in enumerate(REFERENCES.values()):
+        run.test(number, chance)
+    for number in recommended:
+        run.test(number, chances[number])
+    return run.report()
+
+
+def test_a_weighted_mean_is_told_with_its_tasks(tmp_path: Path) -> None:
+    """The intervals against means of resampled items; the synthetic tasks draw their items independently."""
+    run = Run(tmp_path, weights={"calc": 3, "sort": 1})
+    content = complete(run, [5], {5: (0.9, 0.6), 6: (0.5, 0.5)})
+    assert content["objectives"] == [{"name": "weighted mean", "kind": "mean", "weights": {"calc": 0.75, "sort": 0.25}}]
+    scores = by_name(content)["#5"]["scores"]
+    calc, sort = (run.scores["test"][5, task] for task in run.tasks)
+    mean = scores["weighted mean"]["test"]
+    assert (scores["calc"]["test"]["mean"], scores["sort"]["test"]["mean"]) == (calc.mean(), sort.mean())
+    assert mean["mean"] == pytest.approx(0.75 * calc.mean() + 0.25 * sort.mean())
+    rng = np.random.default_rng(0)
+    drawn = 0.75 * rng.binomial(N_TEST, calc.mean(), 20_000) + 0.25 * rng.binomial(N_TEST, sort.mean(), 20_000)
+    low, high = np.quantile(drawn / N_TEST, [0.025, 0.975])
+    assert (mean["low"], mean["high"]) == pytest.approx((low, high), abs=0.03)
+
+    (row,) = (row for row in content["headline"]["recommended_minus"] if row["name"] == "math")
+    gains = [run.scores["test"][5, task] - run.scores["test"][1, task] for task in run.tasks]
+    assert row["value"] == pytest.approx(0.75 * gains[0].mean() + 0.25 * gains[1].mean())
+    picked = [gain[rng.integers(N_TEST, size=(20_000, N_TEST))].mean(axis=1) for gain in gains]
+    low, high = np.quantile(0.75 * picked[0] + 0.25 * picked[1], [0.025, 0.975])
+    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.02)
+
+    volume = content["hypervolume"]["test"]["sets"]["recommended"]
+    assert volume["value"] == pytest.approx(mean["mean"] - 0.2)
+    assert volume["low"] < volume["value"] < volume["high"]
+    text = page(tmp_path)
+    assert "weights: calc 0.75, sort 0.25." in text
+    assert f"<small>sort {100 * sort.mean():.1f} (" in text
+    with (tmp_path / "pareto.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert float(first["sort_test_mean"]) == pytest.approx(sort.mean())
+    assert float(first["weighted mean_test_low"]) == pytest.approx(mean["low"])
+
+
+def test_a_weighted_mean_stands_over_a_cost(tmp_path: Path) -> None:
+    run = Run(tmp_path, weights={"calc": 3, "sort": 1}, costs=["layers"])
+    content = complete(run, [12, 7], {12: (0.9, 0.6), 7: (0.5, 0.5)})
+    assert content["headline"] is None
+    (figure,) = models(find(tmp_path))
+    axes = (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text)
+    assert axes == ("layers (lower is better)", "weighted mean, test items (%)")
+
+
+def test_constraints_are_told_with_who_breaks_them(tmp_path: Path) -> None:
+    bounds = (Constraint("layers", "<=", 9), Constraint("calc", ">=", 0.6, "task"))
+    run = Run(tmp_path, constraints=bounds)
+    content = complete(run, [8], {8: (0.8, 0.5), 9: (0.2, 0.9)})
+    assert content["constraints"] == ["layers <= 9", "calc >= 0.6"]
+    assert "All sources and uniform merges are only compared with" in content["conclusion"]
+    points = by_name(content)
+    assert points["#8"]["breaks"] == {"search": [], "test": []}
+    assert points["math"]["breaks"]["search"] == ["layers <= 9"]
+    assert points["code"]["breaks"]["search"] == ["layers <= 9", "calc >= 0.6"]
+    text = page(tmp_path)
+    assert "Each keeps layers &lt;= 9, calc &gt;= 0.6: costs exactly, scores by the mean on search items." in text
+    assert "breaks layers &lt;= 9, calc &gt;= 0.6" in text
+    # Only #8 counts in the curve.
+    means = [run.scores["search"][8, task].mean() - 0.2 for task in run.tasks]
+    assert find(tmp_path).trajectory[-1][1] == pytest.approx(means[0] * means[1])
+
+
+def test_a_recommended_model_that_breaks_a_constraint_on_test_items_is_marked(tmp_path: Path) -> None:
+    run = Run(tmp_path, constraints=[Constraint("calc", ">=", 0.8, "task")])
+    run.references()
+    run.candidate(5, (0.95, 0.5))
+    run.finish([5])
+    run.test(5, (0.5, 0.5))
+    content = run.report()
+    assert by_name(content)["#5"]["breaks"] == {"search": [], "test": ["calc >= 0.8"]}
+    assert "<small>breaks calc &gt;= 0.8 on test items</small>" in page(tmp_path)
+
+
+@pytest.mark.parametrize("tasks", [("calc",), ("calc", "sort")])
+def test_a_run_that_recommends_nothing_says_why(tmp_path: Path, tasks: Sequence[str]) -> None:
+    run = Run(tmp_path, tasks=tasks, constraints=[Constraint("layers", "<=", 4), Constraint("calc", ">=", 0.1, "task")])
+    content = complete(run, [], {6: (0.8, 0.5), 9: (0.7, 0.9)})
+    score = run.scores["search"][6, "calc"].mean()
+    assert content["conclusion"] == (
+        "No model evaluated on all search items keeps all constraints (layers <= 4, calc >= 0.1), so none is "
+        f"recommended; #6 comes closest with layers 6, calc {score:.3f}."
+    )
+    assert content["headline"] is None
+    assert {point["group"] for point in content["points"]} == {"source", "uniform"}
+    assert "none is recommended; #6 comes closest" in page(tmp_path)
+    assert "--point" not in page(tmp_path)
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def test_a_baseline_with_other_constraints_or_weights_is_refused(tmp_path: Path) -> None:
+    complete(Run(tmp_path / "free", weights={"calc": 1, "sort": 1}), [5], {5: (0.9, 0.6)})
+    bound = Run(tmp_path / "bound", weights={"calc": 1, "sort": 1}, constraints=[Constraint("layers", "<=", 9)])
+    complete(bound, [5], {5: (0.9, 0.6)})
+    with pytest.raises(ValueError, match=r"should have the constraints layers <= 9, got none; run it with them"):
+        write_report(tmp_path / "bound", baseline=tmp_path / "free")
+    complete(Run(tmp_path / "other", weights={"calc": 3, "sort": 1}), [5], {5: (0.9, 0.6)})
+    with pytest.raises(ValueError, match=r"mean \(calc 0.75, sort 0.25\), got weighted mean \(calc 0.5, sort 0.5\)"):
+        write_report(tmp_path / "other", baseline=tmp_path / "free")

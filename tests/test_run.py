@@ -13,7 +13,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from automerge import methods, run
+from automerge import components, methods, run
 from automerge.benchmark.fit import MINIMUM, export_benchmark
 from automerge.export.model import export_run
 from automerge.history import History
@@ -88,7 +88,9 @@ def test_a_run_on_foreign_models_leaves_log_report_and_benchmark(finished: tuple
     assert quality["choose"]["n_trials"] >= MINIMUM
     assert np.isfinite(quality["choose"]["kendall_tau"])
     with RunLog(folder / LOG, read_only=True) as log:
-        assert log.settings()["versions"]["torch"] == torch.__version__
+        versions = log.settings()["versions"]
+    assert versions["torch"] == torch.__version__
+    assert {"botorch", "gpytorch", "smac", "ConfigSpace", "optuna", "cmaes", "cma"} <= versions.keys()
 
 
 def assert_exports_score_as_logged(folder: Path, history: History, to: Path) -> set[str]:
@@ -201,9 +203,17 @@ def test_all_faults_of_the_settings_are_listed_together(llama: dict[str, Path], 
     settings["space"]["_target_"] = "automerge.spaces.lfs.Missing"
     settings["model"] |= {"device": "cuda:77", "dtype": "float8"}
     del settings["budget"]
+    settings |= {"weights": {"choose": 0, "other": 1}, "start_limit": 0}
+    settings["constraints"] = ["layers <= few", "carbon >= 3"]
     with pytest.raises(ValueError, match="the settings cannot be used") as caught:
         run.assemble(settings)
     for part in (
+        "weights: unknown task 'other'; there are choose, last",
+        "weights: expected all tasks, got none for last; weigh them, or leave them out of task",
+        "weights.choose: expected a positive number, got 0",
+        "start_limit: expected a whole number from 1, got 0",
+        "constraints: 'layers <= few': expected a number after <=, got 'few'",
+        "constraints: 'carbon >= 3': there is no task or cost 'carbon'; there are choose, last, layers, parameters",
         "unknown key `surprise`",
         "missing key `budget`",
         "fidelity.eta: expected a number, got None",
@@ -330,6 +340,94 @@ def test_a_search_starts_from_given_recipes_and_is_resumed_with_them_from_anywhe
     again = make_settings(tmp_path, llama, start=[str(tmp_path / "model" / "recipe.json")])
     parts = run.assemble(again)
     assert parts.space.decode(parts.starts["recipe"]) == recipe
+
+
+SHORT = {"trials": 6, "items": None, "minutes": None}
+
+
+def test_a_weighted_mean_under_constraints_is_searched_reported_and_resumed(
+    llama: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = make_settings(
+        tmp_path, llama, weights={"last": 1, "choose": 3}, constraints=["layers <= 3", "last >= 0.1"], budget=SHORT
+    )
+    history = search(settings, tmp_path / "run")
+    (objective,) = history.objectives
+    assert objective.shares == (("choose", 0.75), ("last", 0.25))
+    assert [constraint.text for constraint in history.constraints] == ["layers <= 3", "last >= 0.1"]
+    (best,) = history.recommended
+    tested = history.tests[best]
+    assert history.test_values(best) == pytest.approx([0.75 * tested["choose"].mean + 0.25 * tested["last"].mean])
+    findings = write_report(tmp_path / "run")
+    assert findings.headline is not None
+    assert set(export_benchmark(tmp_path / "run", tmp_path / "benchmark")) == {"choose", "last"}
+    export_run(tmp_path / "run", tmp_path / "model", point=1)
+    with RunLog(tmp_path / "run" / LOG) as log:
+        stored = log.settings()["config"]
+        assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))
+        for changes in ({"weights": {"choose": 1, "last": 1}}, {"constraints": ["layers <= 3"]}):
+            with pytest.raises(ValueError, match=f"{next(iter(changes))}.* in the log"):
+                next(run.search({**stored, **changes}, run.assemble({**stored, **changes}), log))
+
+
+def test_a_log_of_an_earlier_version_is_resumed_with_what_the_keys_mean_that_it_lacks(
+    llama: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = make_settings(tmp_path, llama, budget=SHORT)
+    search(settings, tmp_path / "run")
+    now = {**settings, "weights": None, "constraints": [], "start_limit": 8}
+    with RunLog(tmp_path / "run" / LOG) as log:
+        stored = {key: value for key, value in log.settings()["config"].items() if key not in now.keys() - settings}
+        log.write_settings({"config": stored})
+        assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))
+        assert all(step.resumed for step in run.search(now, run.assemble(now), log))
+
+
+def test_a_search_starts_from_an_earlier_run_and_evaluates_its_best_anew(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = search(make_settings(tmp_path, llama, budget=SHORT), tmp_path / "first")
+    settings = make_settings(tmp_path, llama, budget=SHORT, start=["first"], start_limit=2, seed=1)
+    history = search(settings, tmp_path / "second")
+    given = [trial for trial in history.references if history.trials[trial].origin["kind"] == "given"]
+    assert len(given) == 2
+    for trial in given:
+        name, number = history.name(trial).split(" #")
+        assert name == "first"
+        assert history.trials[trial].recipe == first.trials[int(number)].recipe
+        assert history.trials[trial].n_items == 60
+    # A run folder is found from anywhere, and what it gives is part of the run's identity.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with RunLog(tmp_path / "second" / LOG) as log:
+        stored = log.settings()["config"]
+        assert stored["start"] == [str(tmp_path / "first")]
+        assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))
+        with pytest.raises(ValueError, match=r"start_limit: 2 in the log, 1 now"):
+            next(run.search({**stored, "start_limit": 1}, run.assemble({**stored, "start_limit": 1}), log))
+
+
+def test_the_space_is_told_of_the_weights_and_optimizers_refuse_their_options_before_they_are_read(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = run.assemble(make_settings(tmp_path, llama))
+    X = parts.space.sample(2, np.random.default_rng(0))
+    n_parameters = parts.sources.n_parameters(parts.space.decode(X[0]))
+    assert parts.space.costs(X)["parameters"].tolist() == [n_parameters, n_parameters]
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the weights were read")
+
+    def refuse(spec: dict[str, Any], **given: Any) -> Any:
+        if "objectives" in given:
+            raise ValueError("n_initial should be larger")
+        return components.build(spec, **given)
+
+    monkeypatch.setattr(run, "_resident", fail)
+    monkeypatch.setattr(run, "build", refuse)
+    with pytest.raises(ValueError, match="n_initial should be larger"):
+        run.assemble(make_settings(tmp_path, llama))
 
 
 def test_faults_of_starts_are_listed_with_all_others(llama: dict[str, Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from automerge.log import RunLog
 from automerge.pareto import hypervolume
 from automerge.protocols import Reference
 from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
-from automerge.records import Trial
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
 from automerge.references import outside
 from automerge.search import Budget, Progress
 from automerge.spaces.lfs import LayerwiseFusion
@@ -379,3 +379,76 @@ def test_a_budget_needs_a_positive_bound_and_the_first_one_reached_counts() -> N
             Budget(**bounds)
     assert Budget(trials=10, items=1000).share(trials=2, items=900, seconds=1e9) == 0.9
     assert Budget(minutes=2).share(trials=10**6, items=10**6, seconds=30) == 0.25
+
+
+def test_populations_count_the_proposed_trials_that_reached_each_rung(tmp_path: Path) -> None:
+    history, steps = finished(tmp_path)
+    assert all(sorted(step.populations, reverse=True) == list(step.populations) for step in steps)
+    assert {step.populations for step in steps if step.phase == "reference"} == {(0, 0, 0)}
+    reached = [t.n_items for t in history.trials.values() if t.origin["operator"] != REFERENCE]
+    assert steps[-1].populations == tuple(sum(n >= rung for n in reached) for rung in (13, 40, 120))
+    assert steps[-1].populations[0] == 40
+    assert 0 < steps[-1].populations[-1] < 20
+
+
+def test_thinking_is_the_share_of_the_search_spent_in_ask_and_nothing_while_the_log_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log, trials=8, pause=0.02)
+        ask = search._optimizer.ask
+
+        def slow() -> Proposal:
+            time.sleep(0.06)
+            return ask()
+
+        monkeypatch.setattr(search._optimizer, "ask", slow)
+        steps = list(search.run())
+    assert {step.thinking for step in steps if step.phase == "reference"} == {0.0}
+    # The rest of an evaluation's time is the pause, writing the log and telling.
+    assert 0.5 < steps[-1].thinking < 0.06 / 0.08 + 0.02
+    after = [step.thinking for step in steps if step.phase != "search"][-3:]
+    assert set(after) == {[step.thinking for step in steps if step.phase == "search"][-1]}
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log, trials=8)
+        assert {step.thinking for step in search.run()} == {0.0}
+
+
+def test_what_is_recommended_keeps_the_constraints_and_references_that_do_not_are_tested(tmp_path: Path) -> None:
+    bound = Constraint("a", "<=", 0.6, "task")
+    history, steps = finished(tmp_path, constraints=[bound])
+    assert history.constraints == (bound,)
+    assert history.recommended
+    assert all(history.trials[trial].results["a"].mean <= 0.6 for trial in history.recommended)
+    (left,) = (trial for trial in history.references if history.name(trial) == "left")
+    assert history.trials[left].results["a"].mean > 0.6
+    assert left in history.tests
+    # Search, history and the trajectory agree on what counts.
+    full = [t for t in history.trials.values() if t.n_items == N_ITEMS and t.results["a"].mean <= 0.6]
+    volume = hypervolume(np.array([t.values(history.objectives) for t in full]), history.reference_point)
+    searched = [step for step in steps if step.phase != "test"]
+    assert searched[-1].hypervolume == pytest.approx(volume)
+    assert history.trajectory()[-1][1] == pytest.approx(volume)
+
+
+def test_nothing_is_recommended_if_nothing_keeps_the_constraints(tmp_path: Path) -> None:
+    history, steps = finished(tmp_path, trials=10, constraints=[Constraint("layers", "<=", 3)])
+    assert history.recommended == ()
+    assert {step.hypervolume for step in steps} == {0.0}
+    assert set(history.references) == set(history.tests)
+
+
+def test_a_weighted_mean_is_searched_as_one_objective(tmp_path: Path) -> None:
+    mean = Objective.mean_of({"a": 1, "b": 2})
+    history, _ = finished(tmp_path, trials=60, objectives=[mean])
+    assert history.objectives == (mean,)
+    assert history.tasks == ("a", "b")
+    (best,) = history.recommended
+    scores = {
+        trial.id: (trial.results["a"].mean + 2 * trial.results["b"].mean) / 3
+        for trial in history.trials.values()
+        if trial.n_items == N_ITEMS
+    }
+    assert scores[best] == pytest.approx(max(scores.values()))
+    tested = history.tests[best]
+    assert history.test_values(best) == pytest.approx([(tested["a"].mean + 2 * tested["b"].mean) / 3])

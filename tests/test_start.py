@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import yaml
 
 from automerge.alignment import align
 from automerge.family import Family
-from automerge.recipe import BASE, Fusion, Input, OutputLayer, uniform
+from automerge.log import RunLog, TrialRow
+from automerge.recipe import BASE, Fusion, Input, OutputLayer, Recipe, uniform
+from automerge.records import REFERENCE, Evaluation, Scores, Slice
 from automerge.spaces.lfs import LayerwiseFusion
 from automerge.start import Starts, path_faults, read_starts
 from tests import toy
@@ -39,8 +41,9 @@ def read(llama: dict[str, Path], space: LayerwiseFusion) -> Reader:
 def reader(family: Family, folders: dict[str, Path], space: LayerwiseFusion) -> Reader:
     options = {"base": str(folders[BASE]), "models": {k: str(v) for k, v in folders.items() if k != BASE}}
 
-    def found(*paths: Path) -> tuple[Starts, list[str]]:
-        return read_starts([str(path) for path in paths], options, family, align(family.sources), space)
+    def found(*paths: Path, tasks: Sequence[str] = ("a",), limit: int = 8) -> tuple[Starts, list[str]]:
+        texts = [str(path) for path in paths]
+        return read_starts(texts, options, family, align(family.sources), space, tasks=tasks, limit=limit)
 
     return found
 
@@ -170,6 +173,106 @@ def test_lists_of_files_are_checked_before_any_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").touch()
     assert path_faults(None) == path_faults([]) == path_faults([str(tmp_path / "a.yaml")]) == []
     assert path_faults("a.yaml") == ["start: expected a list of files, got 'a.yaml'; write start=[a.yaml]"]
-    missing, odd = path_faults(["nowhere.json", "weights.safetensors"])
+    missing, odd, bare = path_faults(["nowhere.json", "weights.safetensors", str(tmp_path)])
     assert missing == f"start: there is no file nowhere.json; relative paths begin at {Path.cwd()}"
-    assert odd == "start: weights.safetensors is neither a mergekit YAML (.yaml, .yml) nor a recipe (.json)"
+    assert odd == (
+        "start: weights.safetensors is neither a mergekit YAML (.yaml, .yml) nor a recipe (.json) nor "
+        "the folder of a run"
+    )
+    assert bare == f"start: {tmp_path} is no run folder of automerge: it has no run.db"
+    (tmp_path / "run.db").touch()
+    assert path_faults([str(tmp_path), str(tmp_path / "run.db")]) == []
+
+
+def mixed(weight: float) -> Recipe:
+    return uniform(toy.fused("task_arithmetic", ("left", weight), ("right", 0.4)), toy.N_LAYERS)
+
+
+LEFT = uniform(toy.fused("passthrough", ("left", 1.0)), toy.N_LAYERS)
+
+TRIALS: Mapping[int, tuple[Recipe, Mapping[str, Any], int, int]] = {
+    0: (LEFT, {"operator": REFERENCE, "name": "left", "kind": "source"}, 40, 39),
+    1: (mixed(0.1), {"operator": REFERENCE, "name": "mine", "kind": "given"}, 40, 10),
+    2: (mixed(0.2), {"operator": "sample"}, 40, 24),
+    3: (mixed(0.3), {"operator": "sample"}, 40, 30),
+    4: (mixed(0.4), {"operator": "sample"}, 10, 8),
+    5: (mixed(1.8), {"operator": "sample"}, 40, 32),
+    6: (mixed(0.6), {"operator": "sample"}, 40, 36),
+}
+"""Recipe, origin, items and right ones: #4 has a higher mean than #3 by luck, #5 is beyond the space."""
+
+
+def write_run(
+    folder: Path, *, sources: Sequence[str] = ("left", "right"), task: str = "a", trials: Sequence[int] = tuple(TRIALS)
+) -> Path:
+    """An earlier run that recommends #2 and may not recommend #6."""
+    folder.mkdir(parents=True)
+    with RunLog(folder / "run.db") as log:
+        log.write_settings(
+            {
+                "objectives": [{"name": task, "kind": "task"}],
+                "constraints": [{"name": "layers", "sense": "<=", "bound": 3, "kind": "cost"}],
+                "reference_point": [0.0],
+                "layout": {"sources": list(sources), "n_layers": toy.N_LAYERS},
+                "recommended": [2],
+            }
+        )
+        for number in trials:
+            recipe, origin, n, right = TRIALS[number]
+            part = Slice(task, "search", 0, n)
+            scores = Scores(part, tuple(range(n)), tuple([1.0] * right + [0.0] * (n - right)))
+            costs = {"layers": 4.0 if number == 6 else 3.0}
+            log.write_evaluation(
+                TrialRow(number, recipe.id, np.zeros(0), recipe, origin),
+                phase="search",
+                slices=[part],
+                evaluation=Evaluation("ok", (scores,), costs=costs),
+                wall=1.0,
+            )
+    return folder
+
+
+def test_a_run_gives_what_it_recommends_then_the_best_by_cautious_scores_then_what_broke_its_constraints(
+    read: Reader, space: LayerwiseFusion, tmp_path: Path
+) -> None:
+    """No source, which is evaluated anyway, and nothing that the space cannot hold."""
+    starts, faults = read(write_run(tmp_path / "first"))
+    assert faults == []
+    assert list(starts) == ["first #2", "first #3", "first #4", "first #1", "first #6"]
+    for name, genotype in starts.items():
+        assert space.decode(genotype) == TRIALS[int(name.split("#")[1])][0]
+
+
+def test_no_more_than_the_limit_come_from_each_run_and_none_twice(read: Reader, tmp_path: Path) -> None:
+    one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two")
+    assert list(read(one, two / "run.db", limit=2)[0]) == ["one #2", "one #3", "two #4", "two #1"]
+    file = tmp_path / "best.json"
+    file.write_text(mixed(0.2).to_json())
+    assert list(read(file, one, limit=1)[0]) == ["best", "one #3"]
+
+
+def test_runs_that_say_nothing_here_are_told(
+    read: Reader, llama: dict[str, Path], space: LayerwiseFusion, tmp_path: Path
+) -> None:
+    runs = [
+        write_run(tmp_path / "sources", sources=("left", "middle")),
+        write_run(tmp_path / "tasks", task="b"),
+        write_run(tmp_path / "new", trials=[0]),
+        write_run(tmp_path / "beyond", trials=[0, 5]),
+    ]
+    (tmp_path / "begun").mkdir()
+    RunLog(tmp_path / "begun" / "run.db").close()
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "run.db").touch()
+    starts, faults = read(*runs, tmp_path / "begun", tmp_path / "none")
+    assert starts == {}
+    expected = (
+        "it merged left, middle, but this run has left, right; add middle to source.models",
+        "its tasks were b, but this run has a;",
+        "it has not evaluated any merge yet",
+        "the space can hold none of its 1 merges, of which the best is #5: ",
+        "the run ended before its sources were evaluated",
+        "has log version 0",
+    )
+    for fault, part in zip(faults, expected, strict=True):
+        assert part in fault

@@ -78,14 +78,14 @@ class _Mating(InfillCriterion):  # type: ignore[misc]  # pymoo has no types
         self._rng = rng
         self._selection = TournamentSelection(func_comp=_better)
 
-    def _do(self, problem: Problem, pop: Population, n_offsprings: int, **options: Any) -> Population:
-        pairs = self._selection.do(problem, pop, n_offsprings, 2, to_pop=False, random_state=self._rng, **{})
+    def _do(self, problem: Problem, pop: Population, n_offsprings: int, **_: Any) -> Population:
+        pairs = self._selection.do(problem, pop, n_offsprings, 2, to_pop=False, random_state=self._rng)
         X = pop.get("X")
         children = np.array([self._vary(X[first], X[second], self._rng) for first, second in pairs])
         return Population.new(X=self._space.repair(children))
 
 
-def _better(pop: Population, P: NDArray[np.int64], **options: Any) -> NDArray[np.int64]:
+def _better(pop: Population, P: NDArray[np.int64], **_: Any) -> NDArray[np.int64]:
     """Of every row of P the individual of the better front, within a front the one in the less crowded place."""
     rank = pop.get("rank").astype(np.float64)
     crowding = pop.get("crowding").astype(np.float64)

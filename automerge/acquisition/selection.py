@@ -63,7 +63,7 @@ def select(
         n=n,
         seed=seed,
     )
-    return points[numbers]
+    return np.asarray(points[numbers])
 
 
 def _feasible_first(landscape: Landscape, known: Genotypes) -> Genotypes:

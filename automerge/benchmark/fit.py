@@ -81,7 +81,7 @@ def export_benchmark(run: Path, to: Path) -> dict[str, dict[str, float]]:
 def _write(
     history: History, settings: Mapping[str, Any], table: pd.DataFrame, features: list[str], folder: Path
 ) -> dict[str, dict[str, float]]:
-    tasks = [objective.name for objective in history.objectives if objective.kind == "task"]
+    tasks = list(history.tasks)
     (folder / "models").mkdir()
     (folder / "data").mkdir()
     quality = {}
@@ -137,11 +137,10 @@ def _table(history: History, settings: Mapping[str, Any]) -> tuple[pd.DataFrame,
             "status": trial.status,
             "operator": trial.origin["operator"],
         }
-        for objective in history.objectives:
-            if objective.kind == "task":
-                result = trial.results.get(objective.name)
-                row[f"k.{objective.name}"] = result.total if result else 0.0
-                row[f"n.{objective.name}"] = result.n if result else 0
+        for task in history.tasks:
+            result = trial.results.get(task)
+            row[f"k.{task}"] = result.total if result else 0.0
+            row[f"n.{task}"] = result.n if result else 0
         row.update({f"cost.{name}": value for name, value in trial.costs.items()})
         row.update(zip(features, seen.get(trial.id, np.full(len(features), np.nan)), strict=True))
         rows.append(row)

@@ -15,8 +15,12 @@ def compact(blocks: Blocks, grid: Grid) -> Blocks:
     for slot in range(grid.max_repeats, grid.max_blocks):
         earlier = (kept[:, :, :slot] == kept[:, :, slot, None]).sum(axis=2)
         kept[:, :, slot][earlier >= grid.max_repeats] = 0
-    order = np.argsort(kept == 0, axis=2, kind="stable")
-    return np.take_along_axis(kept, order, axis=2)
+    for end in range(grid.max_blocks - 1, 0, -1):
+        for slot in range(end):
+            gap = kept[:, :, slot] == 0
+            kept[:, :, slot][gap] = kept[:, :, slot + 1][gap]
+            kept[:, :, slot + 1][gap] = 0
+    return kept
 
 
 def drop(blocks: Blocks, grid: Grid) -> Blocks:

@@ -16,9 +16,10 @@ changes from one source to another, and the longest run of layers of one source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,12 @@ FUSED = "fused"
 
 TOTALS = ("depth", "repeats", "skips", "switches", "longest_run")
 """Names of the columns that tell of the whole stack."""
+
+
+Number = TypeVar("Number", bound=np.generic)
+
+Slots = list[NDArray[Number]]
+"""Something of every block, slot by slot, shape (n, n_positions) each: sums over a few slots, row by row, are slow."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +71,27 @@ class StackFeatures:
         `blocks` has shape (n, n_free, max_blocks), `scales` (n, n_free), `weights` of the sources in the fused blocks
         (n, n_free, n_sources), `fixed` holds for every stack the code of the block at fixed positions, shape (n,).
         """
-        # (n, n_free, max_blocks, n_sources): how much of each source every block holds
-        shares = (blocks[..., None] == np.arange(1, len(self.sources) + 1)).astype(np.float64)
-        if weights is not None:
-            shares += (blocks == self.grid.fused)[..., None] * weights[:, :, None, :]
-        counts = shares.sum(axis=2)
-        found = [counts / (self.grid.max_blocks * (self.max_weight if self.grid.fuses else 1.0))]
+        slots = _slots(blocks)
+        # By code, then by slot.
+        is_code = {code: [slot == code for slot in slots] for code in range(1, self.grid.fused + 1)}
+        shares = [self._shares(source, is_code, weights) for source in range(len(self.sources))]
+        counts = [_total(each) for each in shares]
+        most = self.grid.max_blocks * (self.max_weight if self.grid.fuses else 1.0)
+        found = [count / most for count in counts]
         if scales is not None:
-            gains = np.einsum("npb,npbk->npk", self._gains(blocks, scales), shares)
-            found.append(np.where(counts > 0, self._squashed(gains / np.where(counts > 0, counts, 1.0)), 0.0))
-            found.append(scales[:, :, None] / self.max_scale)
-        found.extend(_share_before(blocks, *pair)[:, :, None] for pair in self._pairs())
+            gains = self._gains(slots, scales)
+            found += [self._average(gains, *each) for each in zip(shares, counts, strict=True)]
+            found.append(scales / self.max_scale)
+        found += [_share_before(is_code[first], is_code[second]) for first, second in self._pairs()]
         if self.grid.fuses:
-            found.append((blocks == self.grid.fused).sum(axis=2)[:, :, None] / self.grid.max_blocks)
-        by_position = np.concatenate(found, axis=2).reshape(len(blocks), -1)
+            found.append(_total(is_code[self.grid.fused]) / self.grid.max_blocks)
+        by_position = np.stack(found, axis=2).reshape(len(blocks), len(found) * blocks.shape[1])
         return np.concatenate([by_position, self._totals(blocks, fixed)], axis=1)
+
+    def weight_columns(self) -> NDArray[np.int64]:
+        """Which columns tell how often and how strongly each source's block occurs, shape (n_free, n_sources)."""
+        width = len(list(self._names()))
+        return np.arange(len(self.grid.free))[:, None] * width + np.arange(len(self.sources))
 
     def _names(self) -> Iterator[str]:
         kinds = [*self.sources, FUSED]
@@ -94,15 +107,31 @@ class StackFeatures:
         """Codes of blocks that may stand at one position in either order."""
         return list(combinations(range(1, self.grid.n_codes), 2)) if self.grid.max_blocks > 1 else []
 
-    def _gains(self, blocks: Blocks, scales: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean factor of what the layers of each block, or their mlps, add; shape of `blocks`."""
+    def _shares(
+        self, source: int, is_code: Mapping[int, Slots[np.bool_]], weights: NDArray[np.float64] | None
+    ) -> Slots[np.float64]:
+        """How much of the source every block holds."""
+        passed = is_code[source + 1]
+        if weights is None:
+            return [here.astype(np.float64) for here in passed]
+        weight = weights[:, :, source]
+        return [here + fused * weight for here, fused in zip(passed, is_code[self.grid.fused], strict=True)]
+
+    def _gains(self, slots: Slots[np.int16], scales: NDArray[np.float64]) -> Slots[np.float64]:
+        """The mean factor of what the layers of each block, or their mlps, add."""
         if self.scaling == "branch_mlp":
-            behind = np.concatenate([blocks[:, :, 1:], np.zeros_like(blocks[:, :, :1])], axis=2)
             widths = self.grid.widths[self.grid.free]
             scaled = (widths - 1 + scales) / widths  # only the last layer of a position is scaled
-            return np.where((blocks > 0) & (behind == 0), scaled[:, :, None], 1.0)
+            behind = [*slots[1:], np.zeros_like(slots[0])]
+            return [np.where((here > 0) & (after == 0), scaled, 1.0) for here, after in zip(slots, behind, strict=True)]
         before = np.cumprod(scales, axis=1) / scales
-        return np.broadcast_to(1 / before[:, :, None], blocks.shape)
+        return [1 / before] * len(slots)
+
+    def _average(
+        self, gains: Slots[np.float64], shares: Slots[np.float64], count: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        total = _total([gain * share for gain, share in zip(gains, shares, strict=True)])
+        return np.where(count > 0, self._squashed(total / np.where(count > 0, count, 1.0)), 0.0)
 
     def _squashed(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.scaling == "branch_mlp":
@@ -113,39 +142,56 @@ class StackFeatures:
     def _totals(self, blocks: Blocks, fixed: NDArray[np.int64]) -> NDArray[np.float64]:
         grid = self.grid
         codes = grid.everywhere(blocks, fixed)
-        there = codes > 0
-        depth = (there.sum(axis=2) * grid.widths).sum(axis=1)
-        repeated = np.zeros_like(there)
-        for slot in range(1, grid.max_blocks):
-            repeated[:, :, slot] = there[:, :, slot] & (codes[:, :, :slot] == codes[:, :, slot, None]).any(axis=2)
-        repeats = (repeated.sum(axis=2) * grid.widths).sum(axis=1)
-        skips = (~there.any(axis=2) * grid.widths).sum(axis=1)
+        slots = _slots(codes)
+        there = [here > 0 for here in slots]
+        again = [
+            there[slot] & np.logical_or.reduce([slots[slot] == earlier for earlier in slots[:slot]])
+            for slot in range(1, grid.max_blocks)
+        ]
+        depth = _total(there) @ grid.widths
+        repeats = _total([np.zeros(there[0].shape), *again]) @ grid.widths
+        skips = ~np.logical_or.reduce(there) @ grid.widths
         switches, longest = _runs(codes, grid)
         most = grid.max_layers
         totals = [depth / most, repeats / most, skips / grid.n_layers, switches / max(1, most - 1), longest / most]
         return np.stack(totals, axis=1)
 
 
-def _share_before(blocks: Blocks, first: int, second: int) -> NDArray[np.float64]:
-    """The share of pairs of blocks of these codes in which the first code's comes first, shape (n, n_free)."""
-    is_first, is_second = blocks == first, blocks == second
-    # Blocks of one code before each slot, times those of the other in it.
-    ahead = (np.cumsum(is_first, axis=2) * is_second).sum(axis=2)
-    pairs = is_first.sum(axis=2) * is_second.sum(axis=2)
+def _slots(blocks: Blocks) -> Slots[np.int16]:
+    return list(np.moveaxis(blocks, 2, 0).astype(np.int16, order="C"))
+
+
+def _total(slots: Slots[Any]) -> NDArray[np.float64]:
+    """The sum over the slots, shape (n, n_positions)."""
+    found = slots[0].astype(np.float64)
+    for each in slots[1:]:
+        found += each
+    return found
+
+
+def _share_before(first: Slots[np.bool_], second: Slots[np.bool_]) -> NDArray[np.float64]:
+    """The share of pairs of blocks in which the first code's comes first, shape (n, n_free).
+
+    The arguments tell where the blocks of both codes are.
+    """
+    n_first, n_second, ahead = (np.zeros(first[0].shape) for _ in range(3))
+    for is_first, is_second in zip(first, second, strict=True):
+        n_first += is_first
+        n_second += is_second
+        ahead += n_first * is_second
+    pairs = n_first * n_second
     return np.where(pairs > 0, ahead / np.maximum(pairs, 1), 0.5)
 
 
-def _runs(codes: Blocks, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _runs(codes: Blocks, grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """How often the code changes from block to block, and the longest run of layers of one source; shape (n,) each."""
-    n = len(codes)
-    previous, run, longest, switches = (np.zeros(n, dtype=np.int64) for _ in range(4))
-    for position, width in enumerate(grid.widths):
-        for slot in range(grid.max_blocks):
-            code = codes[:, position, slot]
-            there = code > 0
-            same = code == previous
-            switches += there & ~same & (previous > 0)
-            run = np.where(there, np.where(same, run, 0) + width, run)
-            longest = np.where(there & (code < grid.fused), np.maximum(longest, run), longest)
-            previous = np.where(there, code, previous)
+    previous, run, longest, switches = (np.zeros(len(codes), dtype=np.int32) for _ in range(4))
+    in_order = codes.reshape(len(codes), codes.shape[1] * codes.shape[2]).T.astype(np.int32, order="C")
+    for code, width in zip(in_order, np.repeat(grid.widths, grid.max_blocks).tolist(), strict=True):
+        there = code > 0
+        same = code == previous
+        switches += there & ~same & (previous > 0)
+        run = np.where(there, run * same + width, run)
+        np.maximum(longest, run, out=longest, where=there & (code < grid.fused))
+        previous = np.where(there, code, previous)
     return switches, longest

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
+from automerge.check.constraints import COSTS, read_constraints
 from automerge.components import faults
 from automerge.log import LOG
 from automerge.model import DType
@@ -26,20 +28,32 @@ SECTIONS = {
     "fidelity": ("min", "max", "eta"),
     "budget": ("trials", "items", "minutes"),
     "costs": (),
+    "weights": (),
+    "constraints": (),
     "start": (),
+    "start_limit": (),
     "model": ("device", "dtype", "batch_tokens", "threads", "trust_remote_code", "placement", "compile"),
     "report": ("verify", "recommend", "test_items", "baseline"),
 }
 """The keys of the settings, and those below them where they are fixed."""
 
-COSTS = ("layers", "parameters")
-"""Costs that can be objectives."""
+LATER: Mapping[str, Any] = {"weights": None, "constraints": [], "start_limit": 8}
+"""Keys that logs of earlier versions lack, with what such runs did."""
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with every key that an earlier version did not have."""
+    return {**LATER, **settings}
+
+
+GIVEN = ("space", "objectives", "ladder", "constraints", "seed")
+"""What a run gives its optimizer; all else are the optimizer's options."""
 
 
 def settings_faults(settings: Mapping[str, Any]) -> list[str]:
     """Every fault of the settings themselves: unknown or missing keys, options that no part takes, wrong numbers."""
     found = [f"unknown key `{key}`; there are {', '.join(SECTIONS)}" for key in settings if key not in SECTIONS]
-    found += [f"missing key `{key}`" for key in SECTIONS if key not in settings]
+    found += [f"missing key `{key}`" for key in SECTIONS if key not in settings and key not in LATER]
     for section, keys in SECTIONS.items():
         value = settings.get(section)
         if keys and isinstance(value, Mapping):
@@ -60,14 +74,42 @@ def settings_faults(settings: Mapping[str, Any]) -> list[str]:
         for name, spec in tasks.items():
             found += faults(f"task.{name}", spec, name=name)
     found += faults("space", settings.get("space"), sources=None, n_layers=None)
-    found += faults("optimizer", settings.get("optimizer"), space=None, objectives=None, ladder=None, seed=None)
+    found += faults("optimizer", settings.get("optimizer"), **dict.fromkeys(GIVEN))
     found += faults("runner", settings.get("runner"), evaluate=None)
     if isinstance(settings.get("model"), Mapping):
         found += _model_faults(settings["model"])
     found += _number_faults(settings) + _baseline_faults(settings.get("report"))
-    found += path_faults(settings.get("start"))
+    found += path_faults(settings.get("start")) + _limit_faults(settings.get("start_limit", 1))
+    if isinstance(tasks, Mapping):
+        found += weight_faults(settings.get("weights"), tasks)
+        found += read_constraints(settings.get("constraints"), tasks)[1]
     unknown = [cost for cost in settings.get("costs") or () if cost not in COSTS]
     return found + [f"costs: unknown cost {cost!r}; there are {', '.join(COSTS)}" for cost in unknown]
+
+
+def weight_faults(weights: Any, tasks: Collection[str]) -> list[str]:
+    """What is wrong with the weights of the tasks; None is right, and so are positive numbers for all of them."""
+    if weights is None:
+        return []
+    if not isinstance(weights, Mapping):
+        return [
+            f"weights: expected a number for each task, or null, got {weights!r}; write weights={{sums: 2, facts: 1}}"
+        ]
+    found = [f"weights: unknown task {name!r}; there are {', '.join(tasks)}" for name in weights if name not in tasks]
+    if missing := [name for name in tasks if name not in weights]:
+        found.append(
+            f"weights: expected all tasks, got none for {', '.join(missing)}; weigh them, or leave them out of task"
+        )
+    for name, weight in weights.items():
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not (is_number and 0 < weight < math.inf):
+            found.append(f"weights.{name}: expected a positive number, got {weight!r}")
+    return found
+
+
+def _limit_faults(limit: Any) -> list[str]:
+    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
+    return [] if is_count else [f"start_limit: expected a whole number from 1, got {limit!r}"]
 
 
 def _number_faults(settings: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from automerge.landscape.angles import covariances, scores
 from automerge.landscape.gaussian_process import Hyperparameters, Posterior, fit
 from automerge.landscape.rows import Rows
 from automerge.landscape.survival import Survival
@@ -91,7 +92,7 @@ class View:
 
     def means(self, X: Genotypes, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Objective values, shape (n, n_objectives), from mean scores by task, shape (n, n_tasks)."""
-        return scores @ self._shares.T + self.costs(X)
+        return np.asarray(scores @ self._shares.T + self.costs(X))
 
     def deviations(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard deviations of objectives, shape (n, n_objectives), from those of independent tasks' scores."""
@@ -99,7 +100,7 @@ class View:
 
     def covariances(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Covariances of objective values, shape (n, m, n, m) for m objectives, from those by task (n_tasks, n, n)."""
-        return np.einsum("tij,at,bt->iajb", scores, self._shares, self._shares)
+        return np.asarray(np.einsum("tij,at,bt->iajb", scores, self._shares, self._shares))
 
     def _raw_features(self, X: Genotypes) -> NDArray[np.float64]:
         """Real genes over their range, and one column for every choice."""
@@ -129,15 +130,16 @@ class Landscape:
 
     def believe(self, X: Genotypes) -> Belief:
         """The beliefs about canonical genotypes, each by itself."""
-        features = self._view.features(X)
-        means, deviations = self._posterior.predict(features)
-        return Belief(self._view.means(X, self._blended(features, means)), self._view.deviations(deviations))
+        means, deviations = self._scores(X)
+        return Belief(self._view.means(X, means), self._view.deviations(deviations))
 
     def joint(self, X: Genotypes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means, shape (n, n_objectives), and covariances, shape (n, n_objectives, n, n_objectives)."""
+        """Means, shape (n, m) for m objectives, and covariances, shape (n, m, n, m), of genotypes together."""
         features = self._view.features(X)
-        means, covariances = self._posterior.joint(features)
-        return self._view.means(X, self._blended(features, means)), self._view.covariances(covariances)
+        angles, angular = self._posterior.joint(features)
+        angles = self._blended(features, angles)
+        means, _ = scores(angles, np.sqrt(np.einsum("tii->it", angular).clip(min=0)))
+        return self._view.means(X, means), self._view.covariances(covariances(angles, angular))
 
     def chance(self, X: Genotypes) -> NDArray[np.float64]:
         """The probability that a model works and keeps the constraints, shape (n,)."""
@@ -147,7 +149,7 @@ class Landscape:
         """The probability that a model keeps the constraints, shape (n,)."""
         if not self._view.constraints:
             return np.ones(len(X))
-        return self._view.keeps(X, *self._posterior.predict(self._view.features(X)))
+        return self._view.keeps(X, *self._scores(X))
 
     def distinct(self, X: Genotypes, known: Genotypes) -> NDArray[np.int64]:
         """Indices of those genotypes that are no model of `known`, and of equal models only the first.
@@ -161,6 +163,12 @@ class Landscape:
                 seen.add(key)
                 kept.append(k)
         return np.array(kept, dtype=np.int64)
+
+    def _scores(self, X: Genotypes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means and standard deviations of the scores by task, each of shape (n, n_tasks)."""
+        features = self._view.features(X)
+        angles, deviations = self._posterior.predict(features)
+        return scores(self._blended(features, angles), deviations)
 
     def _blended(self, features: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._trees is None or self._share == 0:

@@ -1,8 +1,7 @@
-"""What was measured, as rows for a model: one per recipe, with its mean scores and the known noise of each.
+"""What was measured, as rows for a model: one per recipe, with its mean scores as angles and their known noise.
 
 A subset of n items is an unbiased view of a task, so no fidelity has a term of its own: a promotion replaces a row by a
-surer one. The noise of right and wrong items is binomial. All recipes see the same items, so part of it is common to
-all: how much is measured on the recipes whose scores on the shorter subsets are known as well as on all items.
+surer one. All recipes see the same items, so part of the noise is common to all and does not disturb comparisons.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.landscape.angles import angles
 from automerge.records import Trial
 
 WINSOR = 3.0
@@ -21,7 +21,10 @@ WINSOR = 3.0
 
 @dataclass(frozen=True)
 class Rows:
-    """n recipes: their genotypes, shape (n, n_genes), and by task means and variances of these, shape (n, n_tasks)."""
+    """n recipes: their genotypes, shape (n, n_genes), and by task the angles of their mean scores and the variances.
+
+    `means` and `variances` have shape (n, n_tasks).
+    """
 
     ids: tuple[int, ...]
     X: NDArray[np.float64]
@@ -34,24 +37,18 @@ class Rows:
     ) -> Rows:
         """The rows of trials that have results on all tasks; others are left out.
 
-        `offsets` say, by number of items, how much easier the first ones are than all, shape (n_tasks,).
+        `offsets` say, by number of items, how much easier the first ones are than all, in mean scores of shape
+        (n_tasks,).
         """
         known = [trial for trial in trials if trial.status == "ok" and all(task in trial.results for task in tasks)]
         results = [[trial.results[task] for task in tasks] for trial in known]
         n = np.array([[result.n for result in row] for row in results], dtype=np.float64).reshape(-1, len(tasks))
-        total = np.array([[result.total for result in row] for row in results]).reshape(-1, len(tasks))
-        # One more right and one more wrong item keep the variance of a perfect score above 0.
-        share = (total + 1) / (n + 2)
-        easier = np.zeros(n.shape)
+        totals = np.array([[result.total for result in row] for row in results]).reshape(-1, len(tasks))
         for k, trial in enumerate(known):
             if offsets and trial.n_items in offsets:
-                easier[k] = offsets[trial.n_items]
-        return Rows(
-            ids=tuple(trial.id for trial in known),
-            X=np.array([trial.genotype for trial in known]),
-            means=total / n - easier,
-            variances=share * (1 - share) / n,
-        )
+                totals[k] = np.clip(totals[k] - offsets[trial.n_items] * n[k], 0.0, n[k])
+        means, variances = angles(totals, n)
+        return Rows(tuple(trial.id for trial in known), np.array([trial.genotype for trial in known]), means, variances)
 
     def __len__(self) -> int:
         return len(self.ids)

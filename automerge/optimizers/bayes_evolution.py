@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.acquisition.improvement import boxes, probability_of_improvement
+from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
 from automerge.acquisition.pool import evolve
 from automerge.acquisition.selection import select
 from automerge.fidelity import Ladder
@@ -29,7 +30,7 @@ from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.model import Landscape, View
 from automerge.ledger import Ledger
 from automerge.mating import mate, mate_by_gene, tied_share
-from automerge.pareto import Points, best_first, is_non_dominated
+from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.variation import Layout, new_sample
@@ -40,11 +41,8 @@ OPERATOR = "acquisition"
 ELITE = 60
 """Known recipes from which candidates evolve."""
 
-HOPE = 0.02
+HOPE = 0.05
 """Chance to reach the front below which a trial is not evaluated further."""
-
-OPTIMISM = 0.5
-"""Deviations added to the mean by which trials are ordered for promotion."""
 
 PIECES = 2
 """Evaluations in which a promotion from one rung to the next is made, so that it can be given up on the way."""
@@ -132,48 +130,70 @@ class BayesEvolution:
         alive = self._ledger.alive
         if landscape is None:
             return self._ledger.promising(n)
-        points = self._points(landscape, alive, 0.0)
-        return [alive[k].id for k in best_first(points) if alive[k].n_items < full][:n]
+        points = self._points(landscape, alive)
+        wide = widest(points, self._reference(), len(points))
+        order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
+        return [alive[k].id for k in order if alive[k].n_items < full][:n]
 
     def _promotion(self, landscape: Landscape) -> Proposal | None:
         """The next piece of a promotion under way, or of a new one, of a trial that may reach the front."""
-        own = [trial for trial in self._ledger.proposed if trial.status == "ok"]
-        if not own or self._ledger.first_stop == self._ledger.ladder.rungs[-1]:
+        rungs = self._ledger.ladder.rungs
+        if self._ledger.first_stop == rungs[-1]:
             return None
-        hopes = dict(zip((trial.id for trial in own), self._hopes(landscape, own), strict=True))
-        for trial in own:
-            if trial.id in self._goals and trial.id not in self._ledger.promoting:
-                goal = self._goals.pop(trial.id)
-                if hopes[trial.id] >= HOPE:
+        promoting = self._ledger.promoting
+        for number, goal in list(self._goals.items()):
+            if number not in promoting:
+                del self._goals[number]
+                trial = self._ledger.trials[number]
+                if trial.status == "ok" and self._gains(landscape, [trial], goal)[1][0] >= HOPE:
                     return self._promote(trial, goal)
-        due = self._ledger.ladder.promotion(own, self._points(landscape, own, OPTIMISM), self._ledger.promoting)
-        return None if due is None or hopes[due[0].id] < HOPE else self._promote(*due)
+        own = [trial for trial in self._ledger.proposed if trial.status == "ok"]
+        for rung, above in reversed(list(pairwise(rungs))):
+            reached = [trial for trial in own if trial.n_items >= rung]
+            waiting = [trial for trial in reached if trial.n_items < above and trial.id not in promoting]
+            if not waiting or len(reached) - len(waiting) >= int(len(reached) / self._ledger.ladder.eta):
+                continue
+            gains, hopes = self._gains(landscape, waiting, above)
+            best = int(gains.argmax())
+            if hopes[best] >= HOPE:
+                return self._promote(waiting[best], above)
+        return None
 
     def _promote(self, trial: Trial, goal: int) -> Proposal:
         """The evaluation up to the goal, or a piece of it."""
-        rungs = self._ledger.ladder.rungs
-        below = max(rung for rung in rungs if rung < goal)
+        below = max(rung for rung in self._ledger.ladder.rungs if rung < goal)
         stops = [round(below * (goal / below) ** (piece / self._pieces)) for piece in range(1, self._pieces + 1)]
         stop = next(stop for stop in stops if stop > trial.n_items)
         if stop < goal:
             self._goals[trial.id] = goal
         return self._ledger.promote(trial, stop)
 
-    def _hopes(self, landscape: Landscape, trials: Sequence[Trial]) -> NDArray[np.float64]:
-        """The chance of each trial to reach the front of all that is believed, 1 on it, shape (n,)."""
-        alive = self._ledger.alive
-        everyone = self._points(landscape, alive, 0.0)
-        front = everyone[is_non_dominated(everyone)]
-        belief = landscape.believe(np.array([trial.genotype for trial in trials]))
-        chances = probability_of_improvement(belief.means, belief.deviations, boxes(front, self._reference()))
-        members = {alive[k].id for k in np.flatnonzero(is_non_dominated(everyone))}
-        return np.where([trial.id in members for trial in trials], 1.0, chances)
+    def _gains(
+        self, landscape: Landscape, trials: Sequence[Trial], goal: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What each trial is expected to add to the front of those evaluated up to the goal or on the way there.
 
-    def _points(self, landscape: Landscape, trials: Sequence[Trial], optimism: float) -> Points:
+        With the chance that it adds anything, both of shape (n,).
+        """
+        numbers = {trial.id for trial in trials}
+        ahead = [
+            trial
+            for trial in self._ledger.alive
+            if trial.id not in numbers and (trial.n_items >= goal or trial.id in self._ledger.promoting)
+        ]
+        front = self._points(landscape, ahead) if ahead else np.empty((0, len(self._ledger.objectives)))
+        cells = boxes(front, self._reference())
+        X = np.array([trial.genotype for trial in trials])
+        belief, kept = landscape.believe(X), landscape.keeps(X)
+        return (
+            expected_improvement(belief.means, belief.deviations, cells) * kept,
+            probability_of_improvement(belief.means, belief.deviations, cells) * kept,
+        )
+
+    def _points(self, landscape: Landscape, trials: Sequence[Trial]) -> Points:
         """Believed objective values, shape (n, n_objectives); what likely breaks a constraint lies below the rest."""
         X = np.array([trial.genotype for trial in trials])
-        belief = landscape.believe(X)
-        points = belief.means + optimism * belief.deviations
+        points = landscape.believe(X).means
         kept = landscape.keeps(X)
         return np.where((kept < 0.5)[:, None], points.min(axis=0) - (1 - kept[:, None]), points)
 
@@ -191,7 +211,7 @@ class BayesEvolution:
         """Fills the queue with the next batch."""
         alive = self._ledger.alive
         known = np.array([trial.genotype for trial in alive])
-        elite = known[best_first(self._points(landscape, alive, 0.0))[:ELITE]]
+        elite = known[best_first(self._points(landscape, alive))[:ELITE]]
         pool = evolve(
             self._space,
             elite,

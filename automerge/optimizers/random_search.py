@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
-from automerge.variation import new_sample
+from automerge.variation import N_TRIES, Layout, new_sample
 
 
 class RandomSearch:
     """Samples new genotypes from the space; promotes the best of them up the ladder.
 
-    `halving: false` evaluates every sample at full fidelity. Holds the trials told and the genotypes asked.
+    `halving: false` evaluates every sample at full fidelity. `tied` takes only models all layers of which share one
+    setting: a sample's layer, drawn at random for every component or, half of the time, for all of them and the part
+    outside the layers. Stacks keep the blocks and scales of the sample, which all alike would be the same few models.
+    Holds the trials told and the genotypes asked.
     """
 
     def __init__(
@@ -28,8 +32,10 @@ class RandomSearch:
         seed: int,
         constraints: Sequence[Constraint] = (),
         halving: bool = True,
+        tied: bool = False,
     ) -> None:
         self._space = space
+        self._tied = tied
         self._seed = seed
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=halving)
         self._n_asked = 0
@@ -37,13 +43,17 @@ class RandomSearch:
     def ask(self) -> Proposal:
         """A promotion if one is due, else a new genotype at the first rung: a sample.
 
-        It is a known one only if `new_sample` finds no other, as where the space is used up.
+        With `tied` it is not tied only if none of N_TRIES tied ones is new. It is a known one only if `new_sample`
+        finds no other, as where the space is used up.
         """
         self._n_asked += 1
         promotion = self._ledger.promotion()
         if promotion is not None:
             return promotion
-        genotype = new_sample(self._space, self._ledger.seen, np.random.default_rng([self._seed, self._n_asked]))
+        rng = np.random.default_rng([self._seed, self._n_asked])
+        genotype = self._tied_sample(rng) if self._tied else None
+        if genotype is None:
+            genotype = new_sample(self._space, self._ledger.seen, rng)
         self._ledger.see(genotype)
         return Proposal(genotype, self._ledger.first_stop, {"operator": "sample"})
 
@@ -54,3 +64,51 @@ class RandomSearch:
     def promising(self, n: int) -> list[int]:
         """Ids of at most n partly evaluated trials that most likely belong on the front, best first."""
         return self._ledger.promising(n)
+
+    def _tied_sample(self, rng: np.random.Generator) -> NDArray[np.float64] | None:
+        """A new tied sample of shape (n_genes,), None if N_TRIES are all known."""
+        for _ in range(N_TRIES):
+            sample = tied(self._space.sample(1, rng)[0], self._space, rng)
+            if self._ledger.is_new(sample):
+                return sample
+        return None
+
+
+def tied(x: NDArray[np.float64], space: Space, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The canonical genotype, shape (n_genes,), that repeats one layer of a genotype over the whole depth.
+
+    The layer is drawn for every component anew or, half of the time, with one component for all components and the part
+    outside the layers. Blocks of stacks and their scales stay as they are.
+    """
+    movable = Layout.of(space.genes).movable
+    slots: dict[tuple[int, str], list[int]] = {}
+    for column in np.flatnonzero(movable):
+        gene = space.genes[column]
+        slots.setdefault((gene.depth, gene.component), []).append(int(column))
+    # Where nothing is fused, the genes of a fusion are at their defaults and say nothing.
+    acts = x != [gene.default for gene in space.genes]
+    inner = [slot for slot, columns in slots.items() if slot[0] >= 0 and acts[columns].any()]
+    child = x.copy()
+    if inner:
+        whole = inner[rng.integers(len(inner))] if rng.random() < 0.5 else None
+        components = sorted({component for _, component in inner})
+        own = {name: [slot for slot in inner if slot[1] == name] for name in components}
+        donors = {name: own[name][rng.integers(len(own[name]))] for name in components}
+        for slot, columns in slots.items():
+            donor = whole or donors.get(slot[1])
+            if donor is not None:
+                _copy(x, child, slots[donor], columns, space)
+    return np.asarray(space.repair(child[None])[0])
+
+
+def _copy(
+    x: NDArray[np.float64], child: NDArray[np.float64], source: list[int], target: list[int], space: Space
+) -> None:
+    """Writes the genes of one slot of x into another of the child, role by role in order; in place."""
+    values: dict[str, list[float]] = {}
+    for column in source:
+        values.setdefault(space.genes[column].role, []).append(x[column])
+    for column in target:
+        given = values.get(space.genes[column].role)
+        if given:
+            child[column] = given.pop(0)

@@ -16,8 +16,8 @@ from automerge.report.table import write_tables
 __all__ = ["Findings", "find", "write_report"]
 
 
-def write_report(run: Path, *, baseline: Path | None = None) -> None:
-    """Writes pareto.csv, pareto.json, report.html and report.png into the run folder, from its log.
+def write_report(run: Path, *, baseline: Path | None = None) -> Findings:
+    """The findings of a run, after writing pareto.csv, pareto.json, report.html and report.png into its folder.
 
     `baseline` is the folder of a run to compare with, such as random search with the same budget.
     Raises FileNotFoundError if a folder holds no log, ValueError if the run ended before its sources were evaluated
@@ -31,3 +31,4 @@ def write_report(run: Path, *, baseline: Path | None = None) -> None:
     write_tables(findings)
     write_page(findings)
     write_picture(findings)
+    return findings

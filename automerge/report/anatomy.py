@@ -78,7 +78,7 @@ def palette(names: Iterable[str]) -> dict[str, Key]:
 def largest_weight(recipes: Iterable[Recipe]) -> float:
     """The largest effective weight in the recipes, 1 at least: what fills a strip in all their maps."""
     sizes = [abs(weight) for recipe in recipes for _, fusion in recipe.fusions() for weight in effective(fusion)]
-    return max(1.0, *sizes)
+    return max([1.0, *sizes])
 
 
 def anatomy(recipe: Recipe, keys: Mapping[str, Key], full: float) -> Anatomy:

@@ -1,4 +1,4 @@
-"""Given recipes against the recommended models: differences of their scores on the same test items."""
+"""Models against each other: differences of their scores on the same test items, of given recipes above all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from automerge.history import History
 from automerge.pareto import paired_interval
 from automerge.records import Objective
+from automerge.report.intervals import Span, weighted
 from automerge.report.points import Point
 from automerge.report.volumes import ItemScores, item_scores
 
@@ -18,7 +19,7 @@ Verdict = Literal["better", "mixed", "worse", "equal"]
 
 
 class Difference(NamedTuple):
-    """How much more of an objective a recommended model has than a given recipe, in the objective's natural sign.
+    """How much more of an objective a recommended model has than another, in the objective's natural sign.
 
     With its 95 % interval; that of an exact cost has no width.
     """
@@ -66,7 +67,7 @@ def compare(history: History, given: Sequence[Point], recommended: Sequence[Poin
 
 
 def _row(objectives: Sequence[Objective], scores: ItemScores, given: Point, point: Point) -> Row:
-    differences = tuple(_difference(objective, scores, given, point) for objective in objectives)
+    differences = tuple(difference(objective, scores, given, point) for objective in objectives)
     ends = np.array([sorted(o.sign * end for end in d[:3]) for o, d in zip(objectives, differences, strict=True)])
     low, value, high = ends.T
     if (value == 0).all():
@@ -78,13 +79,17 @@ def _row(objectives: Sequence[Objective], scores: ItemScores, given: Point, poin
     return Row(point, differences, "mixed", is_clear=False)
 
 
-def _difference(objective: Objective, scores: ItemScores, given: Point, point: Point) -> Difference:
+def difference(objective: Objective, scores: ItemScores, other: Point, point: Point) -> Difference:
+    """How much more of the objective a tested point has than another, item by item."""
     if objective.kind == "cost":
-        value = point.trial.costs[objective.name] - given.trial.costs[objective.name]
+        value = point.trial.costs[objective.name] - other.trial.costs[objective.name]
         return Difference(value, value, value, is_cost=True)
-    own, other = (scores[each.trial.id][objective.name] for each in (point, given))
-    differences = np.array([own[item] - other[item] for item in other])
-    return Difference(float(differences.mean()), *paired_interval(differences), is_cost=False)
+    parts = []
+    for task, share in objective.shares:
+        own, others = (scores[each.trial.id][task] for each in (point, other))
+        paired = np.array([own[item] - others[item] for item in others])
+        parts.append((share, Span(float(paired.mean()), *paired_interval(paired))))
+    return Difference(*weighted(parts), is_cost=False)
 
 
 def _outcome(given: Point, rows: Sequence[Row], n_objectives: int) -> str:

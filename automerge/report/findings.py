@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from automerge.history import History
+from automerge.history import History, eligible
 from automerge.log import LOG, EvaluationRow, RunLog
 from automerge.protocols import ReferenceKind
-from automerge.records import REFERENCE, Split
+from automerge.records import REFERENCE, Objective, Split
 from automerge.report.comparison import Comparison, compare
+from automerge.report.headline import Headline, headline
 from automerge.report.points import Point, shown
 from automerge.report.volumes import Volume, Volumes, volumes
 from automerge.task_vectors import TaskVectors
@@ -62,6 +63,11 @@ class Findings:
         return compare(self.history, self.given, self.recommended)
 
     @property
+    def headline(self) -> Headline | None:
+        """The recommended model beside sources and the best uniform merge; None unless there is one objective."""
+        return headline(self.history, self.recommended, self.references)
+
+    @property
     def failures(self) -> list[EvaluationRow]:
         """All evaluations that are not ok, in order of time."""
         return [row for row in self.history.evaluations if row.evaluation.status != "ok"]
@@ -104,8 +110,15 @@ class Findings:
         return sorted(found, key=lambda point: point.trial.id)
 
     @property
+    def bounds(self) -> str:
+        """The constraints as users write them, empty if there are none."""
+        return _bounds(self.history)
+
+    @property
     def conclusion(self) -> str:
         """One sentence that says what the run found."""
+        if not self.recommended:
+            return _nothing(self.history)
         if self.split == "search":
             return (
                 f"The run has no test results yet: the {_count(self.recommended, 'model')} on its front were not "
@@ -116,7 +129,8 @@ class Findings:
             return f"None of the {_count(self.recommended, 'recommended model')} has a test result."
         if "sources_and_uniform" not in found.gains:
             return f"The recommended front has a hypervolume of {found.sets['recommended'].text} on test items."
-        return _single_sentence(self) if len(self.history.objectives) == 1 else _front_sentence(found)
+        sentence = _front_sentence(found) if self.headline is None else self.headline.sentence
+        return sentence + (_excluded(self) if self.bounds else "")
 
 
 def find(run: Path, *, baseline: Path | None = None) -> Findings:
@@ -145,11 +159,20 @@ def _comparable(baseline: Path, history: History) -> History:
     """The history of the baseline, measured from the reference point of the run it is compared with."""
     other, _ = _read(baseline)
     if other.objectives != history.objectives:
-        expected, got = ([objective.name for objective in each.objectives] for each in (history, other))
+        expected, got = (", ".join(map(_spelled, each.objectives)) for each in (history, other))
         raise ValueError(f"the baseline {baseline} should have the objectives {expected}, got {got}; run it with these")
+    if set(other.constraints) != set(history.constraints):
+        expected, got = (_bounds(each) or "none" for each in (history, other))
+        raise ValueError(f"the baseline {baseline} should have the constraints {expected}, got {got}; run it with them")
     if history.tests and not other.tests:
         raise ValueError(f"the baseline {baseline} should be tested as this run is, but has no test; resume it first")
     return replace(other, reference_point=history.reference_point)
+
+
+def _spelled(objective: Objective) -> str:
+    """An objective by its name, and a weighted mean by its shares too."""
+    shares = ", ".join(f"{task} {share:.3g}" for task, share in objective.weights)
+    return f"{objective.name} ({shares})" if shares else objective.name
 
 
 def _steps(history: History) -> tuple[tuple[int, float], ...]:
@@ -178,25 +201,36 @@ def _front_sentence(found: Volumes) -> str:
     )
 
 
-def _single_sentence(findings: Findings) -> str:
-    """With one objective the best model speaks for its set."""
+def _bounds(history: History) -> str:
+    return ", ".join(constraint.text for constraint in history.constraints)
 
-    def best(points: list[Point]) -> Point:
-        known = [point for point in points if point.test[0] is not None]
-        return max(known, key=lambda point: float(point.vector("test", findings.history.objectives)[0]))
 
-    own, other = best(findings.recommended), best(findings.references)
-    if own.trial.id == other.trial.id and own.test[0] is not None:
-        return (
-            f"On test items no recommended model beats the best source or uniform merge, {own.name}, which reaches "
-            f"{own.test[0].text} and is recommended itself."
-        )
-    gain = findings.volumes["test"].gains["sources_and_uniform"]
-    verdict = "" if _is_clear(gain) else "; the difference could be chance"
-    texts = [value.text for value in (own.test[0], other.test[0]) if value is not None]
+def _excluded(findings: Findings) -> str:
+    """How many of those that the recommended models are compared with break the constraints, if some do."""
+    references = findings.references
+    n_broken = sum(not eligible(point.trial, findings.history.constraints) for point in references)
+    if n_broken == 0:
+        return ""
+    which = "All" if n_broken == len(references) else f"{n_broken} of the {len(references)}"
+    return f" {which} sources and uniform merges are only compared with: they may not be recommended."
+
+
+def _nothing(history: History) -> str:
+    """Why no model is recommended."""
+    n_items = max(trial.n_items for trial in history.trials.values())
+    full = [trial for trial in history.trials.values() if trial.status == "ok" and trial.n_items >= n_items]
+    if not history.constraints or any(eligible(trial, history.constraints) for trial in full):
+        return "No model evaluated on all search items dominates the reference point, so none is recommended."
+    closest = min(full, key=lambda trial: sum(each.violation(trial) for each in history.constraints))
+    values = [(each, each.value(closest)) for each in history.constraints]
+    told = ", ".join(
+        f"{each.name} {value:,.10g}" if each.kind == "cost" else f"{each.name} {value:.3f}"
+        for each, value in values
+        if value is not None
+    )
     return (
-        f"On test items the best recommended model ({own.name}) reaches {texts[0]}, the best source or uniform merge "
-        f"({other.name}) {texts[1]}{verdict}."
+        f"No model evaluated on all search items keeps all constraints ({_bounds(history)}), so none is recommended; "
+        f"{history.name(closest.id)} comes closest with {told}."
     )
 
 

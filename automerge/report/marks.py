@@ -78,7 +78,7 @@ def marks(findings: Findings) -> dict[Group, Mark]:
 def pairs(objectives: Sequence[Objective]) -> list[tuple[int, int]]:
     """Columns of every two objectives, across and up; a cost goes across where the other is a score."""
     found = combinations(range(len(objectives)), 2)
-    return [(b, a) if objectives[b].kind == "cost" and objectives[a].kind == "task" else (a, b) for a, b in found]
+    return [(b, a) if objectives[b].kind == "cost" and objectives[a].kind != "cost" else (a, b) for a, b in found]
 
 
 def axis_title(objective: Objective, split: Split) -> str:

@@ -76,6 +76,8 @@ def _content(findings: Findings) -> dict[str, Any]:
         "n_resamples": N_RESAMPLES,
         "objectives": findings.history.objectives,
         "comparisons": findings.comparisons,
+        "headline": findings.headline,
+        "mean": next((each.shares for each in findings.history.objectives if each.kind == "mean"), ()),
         "export_command": export_command,
         "gallery": gallery(findings),
         "vectors": None if vectors is None else section(vectors),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 from automerge.history import History, eligible, front
 from automerge.pareto import interval, is_non_dominated
 from automerge.protocols import ReferenceKind
-from automerge.records import Objective, Result, Split, Trial
+from automerge.records import Constraint, Objective, Result, Split, Trial
+from automerge.report.intervals import Span, weighted
 
 Group = Literal["recommended", "source", "uniform", "given", "baseline"]
 """`source` includes the base; `baseline` is the recommended front of the run compared with."""
 
 
 class Value(NamedTuple):
-    """An objective's value in its natural sign with its 95 % interval, from n items; n is 0 for an exact cost."""
+    """An objective's value in its natural sign with its 95 % interval, from n items; n is 0 for an exact cost.
+
+    The interval of a single mean is Wilson's, that of a weighted mean follows from its tasks' by `intervals.weighted`.
+    """
 
     mean: float
     low: float
@@ -40,8 +44,9 @@ class Point:
     """One shown model.
 
     `number` counts the recommended ones from 1; `kind` says which reference model this is, if it is one: a source
-    can be recommended too. `search` and `test` have one entry per objective, None where nothing is known; `note` says
-    why there is no test result.
+    can be recommended too. `search` and `test` have one entry per objective, None where nothing is known; `tasks` has
+    by split the scores of the tasks that an objective is the weighted mean of, `breaks` the constraints that are broken
+    there; `note` says why there is no test result.
     """
 
     number: int | None
@@ -51,6 +56,8 @@ class Point:
     trial: Trial
     search: tuple[Value | None, ...]
     test: tuple[Value | None, ...]
+    tasks: Mapping[Split, Mapping[str, Value]]
+    breaks: Mapping[Split, tuple[str, ...]]
     note: str
 
     def values(self, split: Split) -> tuple[Value | None, ...]:
@@ -94,7 +101,7 @@ def chosen(history: History) -> tuple[int, ...]:
         return history.recommended
     full = max(trial.n_items for trial in history.trials.values())
     found = front(
-        filter(eligible, history.trials.values()),
+        (trial for trial in history.trials.values() if eligible(trial, history.constraints)),
         history.objectives,
         reference=history.reference_point,
         n_items=full,
@@ -130,14 +137,18 @@ def non_dominated(
 
 def _point(history: History, number: int, group: Group, rank: int | None = None) -> Point:
     trial = history.trials[number]
+    tested = replace(trial, results=history.tests.get(number, {}))
+    sides: dict[Split, Trial] = {"search": trial, "test": tested}
     return Point(
         number=rank,
         group=group,
         kind=_kind(history, number) if number in history.references else None,
         name=("baseline " if group == "baseline" else "") + history.name(number),
         trial=trial,
-        search=_values(trial, trial.results, history.objectives),
-        test=_values(trial, history.tests.get(number, {}), history.objectives),
+        search=_values(trial, history.objectives),
+        test=_values(tested, history.objectives),
+        tasks={split: _task_values(side, history.objectives) for split, side in sides.items()},
+        breaks={split: _broken(side, history.constraints) for split, side in sides.items()},
         note=_note(history, trial),
     )
 
@@ -147,15 +158,33 @@ def _kind(history: History, reference: int) -> ReferenceKind:
     return kind
 
 
-def _values(trial: Trial, results: Mapping[str, Result], objectives: Sequence[Objective]) -> tuple[Value | None, ...]:
-    found: list[Value | None] = []
-    for objective in objectives:
-        cost, result = trial.costs.get(objective.name), results.get(objective.name)
-        if objective.kind == "cost":
-            found.append(None if cost is None else Value(cost, cost, cost, 0))
-        else:
-            found.append(None if result is None else Value(result.mean, *interval(result.total, result.n), result.n))
-    return tuple(found)
+def _values(trial: Trial, objectives: Sequence[Objective]) -> tuple[Value | None, ...]:
+    return tuple(_cost(trial, each.name) if each.kind == "cost" else _score(trial, each.shares) for each in objectives)
+
+
+def _cost(trial: Trial, name: str) -> Value | None:
+    cost = trial.costs.get(name)
+    return None if cost is None else Value(cost, cost, cost, 0)
+
+
+def _score(trial: Trial, shares: Sequence[tuple[str, float]]) -> Value | None:
+    results = [(share, trial.results[task]) for task, share in shares if task in trial.results]
+    if len(results) < len(shares):
+        return None
+    return Value(*weighted([(share, _span(result)) for share, result in results]), sum(r.n for _, r in results))
+
+
+def _span(result: Result) -> Span:
+    return Span(result.mean, *interval(result.total, result.n))
+
+
+def _task_values(trial: Trial, objectives: Sequence[Objective]) -> dict[str, Value]:
+    tasks = [task for objective in objectives if objective.kind == "mean" for task, _ in objective.shares]
+    return {task: value for task in tasks if (value := _score(trial, [(task, 1.0)])) is not None}
+
+
+def _broken(trial: Trial, constraints: Sequence[Constraint]) -> tuple[str, ...]:
+    return tuple(constraint.text for constraint in constraints if constraint.violation(trial))
 
 
 def _note(history: History, trial: Trial) -> str:

@@ -145,11 +145,14 @@ def _resampled(
             exact = _matrix(history, points, "test")[:, position]
             columns.append(np.broadcast_to(exact, (N_RESAMPLES, len(points))))
             continue
-        by_item = [(other if p.group == "baseline" else own)[p.trial.id][objective.name] for p in points]
-        scores = _aligned(objective.name, points, by_item)
-        n = scores.shape[1]
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
-        columns.append(counts @ scores.T / n)
+        means = np.zeros((N_RESAMPLES, len(points)))
+        for task, share in objective.shares:
+            by_item = [(other if p.group == "baseline" else own)[p.trial.id][task] for p in points]
+            scores = _aligned(task, points, by_item)
+            n = scores.shape[1]
+            counts = rng.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
+            means += share * (counts @ scores.T / n)
+        columns.append(means)
     return np.stack(columns, axis=2)
 
 

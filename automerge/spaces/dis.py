@@ -8,21 +8,22 @@ of them. None leaves the layers out, several are stacked. What a position adds m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise, product
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.blocks import canonical
+from automerge.blocks import canonical, measuring
 from automerge.blocks.features import FUSED, StackFeatures
 from automerge.blocks.grid import Blocks, Grid
 from automerge.blocks.reading import StackReader
 from automerge.blocks.samples import sample_scales, sample_stack
 from automerge.fusion_genes import DECIMALS, FusionGenes, option_faults
 from automerge.options import number_faults
-from automerge.protocols import Gene, Genotypes, Reference
+from automerge.protocols import Gene, Genotypes, Measures, Reference
 from automerge.recipe import COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe, Scaling
 from automerge.references import outside
 from automerge.scaling import MAX_GAIN, MIN_SCALE
@@ -30,6 +31,9 @@ from automerge.variation import BLOCK, SCALE
 
 NOTHING = "nothing"
 """The name of the choice of no block."""
+
+ROWS = 1024
+"""Stacks that are described together: what is made of them stays in the processor's cache."""
 
 NONE: tuple[Sequence[str], ...] = ([], ())
 """The lists without any method; what is no list is a fault."""
@@ -100,6 +104,8 @@ class DepthIntegration:
         self._default = np.array([gene.default for gene in self.genes])
         self._is_code = np.array([gene.n_choices > 0 for gene in self.genes])
         self._seen = StackFeatures(self.grid, self.sources, max_weight, scaling, max_scale)
+        self._measures: Measures | None = None
+        self._factors = np.ones(len(self.feature_names))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -157,8 +163,7 @@ class DepthIntegration:
                 scales[last >= 0, last[last >= 0]] = 1.0
                 scales[:] = canonical.bounded(scales)
         if self.grid.fuses:
-            idle = (blocks != self.grid.fused).all(axis=2)
-            places[idle, -self._part.size :] = self._default[self._outer :]
+            places[~self._has_fused(blocks), -self._part.size :] = self._default[self._outer :]
         return X
 
     def decode(self, x: NDArray[np.float64]) -> Recipe:
@@ -196,18 +201,49 @@ class DepthIntegration:
 
     def features(self, X: Genotypes) -> NDArray[np.float64]:
         """How often and how strongly every source's block acts at every position, shape (n, n_features)."""
-        n, blocks, places = len(X), self._blocks(X), self._places(X)
-        scales = None if self.scaling is None else places[:, :, self.grid.max_blocks]
-        weights, parameters = None, np.empty((n, 0))
+        found = np.empty((len(X), len(self._factors)))
+        for start in range(0, len(X), ROWS):
+            rows = slice(start, start + ROWS)
+            np.multiply(self._describe(X[rows]), self._factors, out=found[rows])
+        return found
+
+    def active(self, X: Genotypes) -> NDArray[np.bool_]:
+        """Which genes act in canonical genotypes, shape (n, n_genes); others are repaired to what they are.
+
+        All slots count as acting, also where the bounds of depth leave them no other block.
+        """
+        n, blocks = len(X), self._blocks(X)
+        found = np.ones(X.shape, dtype=bool)
+        acting = found[:, : self._outer].reshape(n, len(self.grid.free), self._stride)
+        if self.scaling is not None:
+            acting[:, :, self.grid.max_blocks] = blocks[:, :, 0] > 0
+        if self.scaling == "residual":
+            last = canonical.last_free(blocks, self.grid)
+            acting[last >= 0, last[last >= 0], self.grid.max_blocks] = False
         if self.grid.fuses:
-            settings = places[:, :, -self._part.size :].reshape(-1, self._part.size)
-            found = self._part.features(settings, 0).reshape(n, len(self.grid.free), -1)
-            is_fused = (blocks == self.grid.fused).any(axis=2)
-            weights = found[:, :, : len(self.sources)]
-            parameters = (found[:, :, len(self.sources) :] * is_fused[:, :, None]).reshape(n, -1)
-        fixed = self._codes(X[:, self._outer :])
-        stack = self._seen.columns(blocks, scales, weights, fixed)
-        return np.concatenate([stack, parameters, self._part.features(X, self._outer)], axis=1)
+            settings = self._places(X)[:, :, -self._part.size :].reshape(-1, self._part.size)
+            fusing = self._part.active(settings, 0).reshape(n, len(self.grid.free), self._part.size)
+            acting[:, :, -self._part.size :] = fusing & self._has_fused(blocks)[:, :, None]
+        found[:, self._outer :] = self._part.active(X, self._outer)
+        return found
+
+    def measured(self, measures: Measures) -> Self:
+        """A copy told of the sources' weights.
+
+        Blocks count with the weights of sources in them, 1 for a source's own, so the counts of a source's blocks are
+        multiplied as its weights are. Norms of a position are the means over its layers and components, those of the
+        part outside the layers over fixed layers too, which are fused like it.
+        """
+        found = copy(self)
+        found._measures = measures
+        found._factors = self._weigh(measures)
+        return found
+
+    def costs(self, X: Genotypes) -> Mapping[str, NDArray[np.float64]]:
+        """The layers and parameters of canonical genotypes."""
+        counts = np.ones((len(X), len(self.grid.positions)))
+        counts[:, self.grid.free] = np.count_nonzero(self._blocks(X), axis=2)
+        return measuring.costs(np.repeat(counts, self.grid.widths, axis=1), self._measures)
 
     def references(self) -> Mapping[str, Reference]:
         """`base`, every source and uniform merges, by the names of LFS: as genotypes where the space holds them.
@@ -313,27 +349,43 @@ class DepthIntegration:
 
     def _places(self, X: Genotypes) -> NDArray[np.float64]:
         """The genes of the free positions, a view of shape (n, n_free, stride)."""
-        return X[:, : self._outer].reshape(len(X), len(self.grid.free), -1)
+        return X[:, : self._outer].reshape(len(X), len(self.grid.free), self._stride)
 
     def _blocks(self, X: Genotypes) -> Blocks:
         return self._places(X)[:, :, : self.grid.max_blocks].astype(np.int64)
+
+    def _has_fused(self, blocks: Blocks) -> NDArray[np.bool_]:
+        """Whether positions hold a fused block, shape (n, n_free)."""
+        return np.asarray(np.logical_or.reduce([here == self.grid.fused for here in np.moveaxis(blocks, 2, 0)]))
 
     def _codes(self, settings: NDArray[np.float64]) -> NDArray[np.int64]:
         """The codes of blocks that canonical values of fusion genes write, shape (m,)."""
         codes = np.full(len(settings), self.grid.fused)
         for k, source in enumerate(self._kinds):
-            codes[(settings == source).all(axis=1)] = k + 1
+            codes[np.logical_and.reduce([own == value for own, value in zip(settings.T, source, strict=True)])] = k + 1
         return codes
 
     def _name_sources(self, places: NDArray[np.float64], blocks: Blocks) -> None:
         """Makes the fusions of fused blocks canonical, and a fused block that is one source that source's; in place."""
-        used = (blocks == self.grid.fused).any(axis=2)
+        used = self._has_fused(blocks)
         settings = places[used, -self._part.size :]
         self._part.repair(settings, 0)
         places[used, -self._part.size :] = settings
         codes = np.zeros(used.shape, dtype=np.int64)
         codes[used] = self._codes(settings)
         blocks[:] = np.where(blocks == self.grid.fused, codes[:, :, None], blocks)
+
+    def _weigh(self, measures: Measures) -> NDArray[np.float64]:
+        """The factors of features, shape (n_features,)."""
+        slots = [list(product(layers, COMPONENTS)) for layers in self.grid.positions]
+        fixed = chain.from_iterable(slots[k] for k in np.flatnonzero(~self.grid.is_free))
+        parts = [*(slots[k] for k in self.grid.free), [(None, OUTER), *fixed]]
+        *inner, outer = measuring.factors(measures, parts, len(self.sources))
+        found = np.ones(len(self.feature_names))
+        found[self._seen.weight_columns()] = inner
+        first = len(found) - len(self._part.feature_names(""))
+        found[first : first + len(self.sources)] = outer
+        return found
 
     def _outer_weights(self, X: Genotypes) -> NDArray[np.float64]:
         return self._part.features(X, self._outer)[:, : len(self.sources)]
@@ -342,6 +394,20 @@ class DepthIntegration:
         if code == self.grid.fused:
             return self._part.fusion(x, (place + 1) * self._stride - self._part.size, read)
         return Fusion("passthrough", (Input(self.sources[code - 1], read),))
+
+    def _describe(self, X: Genotypes) -> NDArray[np.float64]:
+        """The features before the factors, shape (n, n_features)."""
+        n, blocks, places = len(X), self._blocks(X), self._places(X)
+        scales = None if self.scaling is None else places[:, :, self.grid.max_blocks]
+        weights, parameters = None, np.empty((n, 0))
+        if self.grid.fuses:
+            settings = places[:, :, -self._part.size :].reshape(-1, self._part.size)
+            found = self._part.features(settings, 0).reshape(n, len(self.grid.free), -1)
+            weights = found[:, :, : len(self.sources)]
+            parameters = (found[:, :, len(self.sources) :] * self._has_fused(blocks)[:, :, None]).reshape(n, -1)
+        fixed = self._codes(X[:, self._outer :])
+        stack = self._seen.columns(blocks, scales, weights, fixed)
+        return np.concatenate([stack, parameters, self._part.features(X, self._outer)], axis=1)
 
     def _read(self, recipe: Recipe) -> tuple[NDArray[np.float64], StackReader]:
         """The canonical genotype of the recipe's model, if the reader has no faults."""

@@ -9,16 +9,19 @@ methods make of the same numbers: linear and task arithmetic with weights that a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from itertools import product
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.blocks import measuring
 from automerge.encoding import FusionReader, Setting
 from automerge.fusion_genes import FusionGenes, option_faults
 from automerge.options import list_faults, whole_faults
-from automerge.protocols import Gene, Genotypes, Reference, ReferenceKind
+from automerge.protocols import Gene, Genotypes, Measures, Reference, ReferenceKind
 from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, OutputLayer, Recipe
 
 
@@ -58,6 +61,8 @@ class LayerwiseFusion:
             for group, component in self._firsts
             for gene in self._part.genes(_place(group, component), group, component)
         )
+        self._measures: Measures | None = None
+        self._factors = np.ones(len(self.feature_names))
 
     @property
     def max_layers(self) -> int:
@@ -86,9 +91,8 @@ class LayerwiseFusion:
 
     def repair(self, X: Genotypes) -> Genotypes:
         """The canonical genotypes of the same models, shape (n, n_genes); does not change its argument."""
-        X = np.array(X, dtype=np.float64, ndmin=2)
-        for first in self._firsts.values():
-            self._part.repair(X, first)
+        X = np.array(X, dtype=np.float64, ndmin=2, order="C")
+        self._part.repair(self._by_slot(X), 0)
         return X
 
     def decode(self, x: NDArray[np.float64]) -> Recipe:
@@ -136,7 +140,24 @@ class LayerwiseFusion:
 
     def features(self, X: Genotypes) -> NDArray[np.float64]:
         """Effective weights instead of codes, shape (n, n_features); a density of 1 means that nothing is dropped."""
-        return np.concatenate([self._part.features(X, first) for first in self._firsts.values()], axis=1)
+        found = self._part.features(self._by_slot(X), 0).reshape(len(X), len(self._factors))
+        found *= self._factors
+        return found
+
+    def active(self, X: Genotypes) -> NDArray[np.bool_]:
+        """Which genes act in canonical genotypes, shape (n, n_genes); others are repaired to what they are."""
+        return self._part.active(self._by_slot(X), 0).reshape(X.shape)
+
+    def measured(self, measures: Measures) -> Self:
+        """A copy told of the sources' weights. A slot's norms are the means over its layers and components."""
+        found = copy(self)
+        found._measures = measures
+        found._factors = self._weigh(measures)
+        return found
+
+    def costs(self, X: Genotypes) -> Mapping[str, NDArray[np.float64]]:
+        """The layers and parameters of canonical genotypes, of which all have every layer of the sources."""
+        return measuring.costs(np.ones((len(X), self.n_layers)), self._measures)
 
     def references(self) -> Mapping[str, Reference]:
         """`base`, every source, and the uniform merges `METHOD` or `METHOD STRENGTH`, by name.
@@ -175,6 +196,24 @@ class LayerwiseFusion:
 
     def _n_groups(self) -> int:
         return -(-self.n_layers // self.granularity)
+
+    def _weigh(self, measures: Measures) -> NDArray[np.float64]:
+        """The factors of features, shape (n_features,)."""
+        found = np.ones((len(self._firsts), len(self._part.feature_names(""))))
+        parts = [self._written(*slot) for slot in self._firsts]
+        found[:, : len(self.sources)] = measuring.factors(measures, parts, len(self.sources))
+        return found.ravel()
+
+    def _written(self, group: int, component: str) -> Iterable[tuple[int | None, str]]:
+        """The layers and components that the genes of a slot say how to fuse."""
+        if group < 0:
+            return [(None, OUTER)]
+        layers = range(group * self.granularity, min((group + 1) * self.granularity, self.n_layers))
+        return product(layers, COMPONENTS if component == "layer" else (component,))
+
+    def _by_slot(self, X: Genotypes) -> Genotypes:
+        """The genes of one slot a row, slots of one genotype in a row; shape (n * n_slots, n_genes / n_slots)."""
+        return X.reshape(-1, self._part.size)
 
     def _tied(self, values: NDArray[np.float64], kind: ReferenceKind) -> Reference:
         """The model whose slots all have these values."""

@@ -16,17 +16,19 @@ clips the scale that would leave them. 0.4 twice a layer, which the benchmark al
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
+from itertools import pairwise, product
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.blocks import measuring
 from automerge.encoding import PASSTHROUGH, FusionReader
 from automerge.fusion_genes import DECIMALS, FusionGenes
 from automerge.options import flag_faults, strength_faults, whole_faults
-from automerge.protocols import Gene, Genotypes, Reference
+from automerge.protocols import Gene, Genotypes, Measures, Reference
 from automerge.recipe import COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe
 from automerge.references import inside, outside
 from automerge.scaling import MAX_GAIN
@@ -88,6 +90,8 @@ class SmmDataFlowSpace:
         ]
         # Nothing follows the last layer of the longest stack.
         self.genes = (*choices, *scales[:-1])
+        self._measures: Measures | None = None
+        self._factors = np.ones(len(self.feature_names))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -130,8 +134,7 @@ class SmmDataFlowSpace:
         choices, scales = X[:, : self.n_layers], X[:, self.n_layers :]  # views: what follows changes X
         choices[:] = np.round(np.clip(choices, 0, BOTH)) + 0.0  # + 0.0 makes -0.0, of other bytes, 0.0
         scales[:] = np.round(np.clip(scales, LOWER, UPPER), DECIMALS)
-        acts = self._present(X)[:, :-1]
-        acts[:, -1:] &= choices[:, -1:] == BOTH
+        acts = self._acting(X)
         scales[~acts] = 1.0
         unit = 10.0**DECIMALS
         product = np.ones(len(X))
@@ -191,10 +194,35 @@ class SmmDataFlowSpace:
         present = self._present(X)
         logs = np.cumsum(np.log(np.c_[np.ones(len(X)), X[:, self.n_layers :]]), axis=1)
         gains = np.where(present, 0.5 - logs / (2 * np.log(MAX_GAIN)), 0.0)
-        turns = [np.diff(np.flatnonzero(row) % 2) != 0 for row in present]
-        switches = np.array([turn.sum() / max(1, len(turn)) for turn in turns])
-        own = np.stack([present, gains], axis=2).reshape(len(X), -1)
-        return np.asarray(np.c_[own, present.mean(axis=1), switches])
+        choices = X[:, : self.n_layers]
+        both = np.count_nonzero(choices == BOTH, axis=1)
+        # Of both sources A comes first and B last.
+        turns = both + np.count_nonzero((choices[:, :-1] != 0) != (choices[:, 1:] == 1), axis=1)
+        switches = turns / np.maximum(1, self.n_layers + both - 1)
+        own = np.stack([present, gains], axis=2).reshape(len(X), 2 * len(self._stack))
+        return np.asarray(np.c_[own, present.mean(axis=1), switches] * self._factors)
+
+    def active(self, X: Genotypes) -> NDArray[np.bool_]:
+        """Which genes act in canonical genotypes, shape (n, n_genes); others are repaired to what they are.
+
+        All choices of layers do, and scales after layers that are there and not the last.
+        """
+        return np.concatenate([np.ones((len(X), self.n_layers), dtype=bool), self._acting(X)], axis=1)
+
+    def measured(self, measures: Measures) -> Self:
+        """A copy told of the sources' weights.
+
+        Whether a source's layer is there counts as its weight, which is 1 or 0: its norm is the mean over components.
+        """
+        found = copy(self)
+        found._measures = measures
+        found._factors = self._weigh(measures)
+        return found
+
+    def costs(self, X: Genotypes) -> Mapping[str, NDArray[np.float64]]:
+        """The layers and parameters of canonical genotypes."""
+        counts = self._present(X).reshape(len(X), self.n_layers, len(self.sources)).sum(axis=2, dtype=np.float64)
+        return measuring.costs(counts, self._measures)
 
     def references(self) -> Mapping[str, Reference]:
         """Those of `references.outside`, by genotype a source whose part outside the layers all models have."""
@@ -253,6 +281,19 @@ class SmmDataFlowSpace:
         """Which layers of the longest stack are there, shape (n, 2 L)."""
         choices = X[:, : self.n_layers, None]
         return np.asarray(((choices == [0, 1]) | (choices == BOTH)).reshape(len(X), -1))
+
+    def _acting(self, X: Genotypes) -> NDArray[np.bool_]:
+        """Which scales do something, shape (n, 2 L - 1)."""
+        found = self._present(X)[:, :-1]
+        found[:, -1] &= X[:, self.n_layers - 1] == BOTH
+        return found
+
+    def _weigh(self, measures: Measures) -> NDArray[np.float64]:
+        """The factors of features, shape (n_features,)."""
+        found = np.ones(len(self.feature_names))
+        parts = [product([layer], COMPONENTS) for layer in range(self.n_layers)]
+        found[: 2 * len(self._stack) : 2] = measuring.factors(measures, parts, len(self.sources)).ravel()
+        return found
 
     def _places(self, recipe: Recipe, reader: FusionReader) -> Iterator[int]:
         """Where the recipe's layers stand in the longest stack; what is no layer of it is noted."""

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from itertools import product
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.blocks import measuring
 from automerge.encoding import PASSTHROUGH, FusionReader, Setting
 from automerge.fusion_genes import DECIMALS, FusionGenes
 from automerge.options import flag_faults, number_faults, strength_faults, whole_faults
-from automerge.protocols import Gene, Genotypes, Reference
+from automerge.protocols import Gene, Genotypes, Measures, Reference
 from automerge.recipe import COMPONENTS, OUTER, Fusion, OutputLayer, Recipe
 from automerge.references import inside, outside
 from automerge.tying import tied_layers
@@ -66,6 +69,8 @@ class SmmParameterSpace:
         self._positions = codes.reshape(n_layers, n) if order == "layer" else codes.reshape(n, n_layers).T
         self.genes = self._layout()
         self._outer = self._fusion(np.full(n, self.outer_weight), None)
+        self._measures: Measures | None = None
+        self._factors = np.ones(len(self.feature_names))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -138,7 +143,22 @@ class SmmParameterSpace:
 
     def features(self, X: Genotypes) -> NDArray[np.float64]:
         """The weights, shape (n, n_layers * n_sources)."""
-        return np.asarray(X[:, self._positions.ravel()])
+        return np.asarray(X[:, self._positions.ravel()] * self._factors)
+
+    def active(self, X: Genotypes) -> NDArray[np.bool_]:
+        """That all genes act, shape (n, n_genes)."""
+        return np.ones(X.shape, dtype=bool)
+
+    def measured(self, measures: Measures) -> Self:
+        """A copy told of the sources' weights. A layer's norms are the means over its components."""
+        found = copy(self)
+        found._measures = measures
+        found._factors = self._weigh(measures)
+        return found
+
+    def costs(self, X: Genotypes) -> Mapping[str, NDArray[np.float64]]:
+        """The layers and parameters of canonical genotypes, of which all have every layer of the sources."""
+        return measuring.costs(np.ones((len(X), self.n_layers)), self._measures)
 
     def references(self) -> Mapping[str, Reference]:
         """Those of `references.outside`, by genotype where the outer part happens to be that of this space."""
@@ -188,6 +208,11 @@ class SmmParameterSpace:
             for k, name in enumerate(self.sources)
         }
         return tuple(genes[position] for position in sorted(genes))
+
+    def _weigh(self, measures: Measures) -> NDArray[np.float64]:
+        """The factors of features, shape (n_features,)."""
+        parts = [product([layer], COMPONENTS) for layer in range(self.n_layers)]
+        return measuring.factors(measures, parts, len(self.sources)).ravel()
 
     def _fusion(self, weights: NDArray[np.float64], layer: int | None) -> Fusion:
         return self._part.fusion(np.r_[0.0, weights], 0, layer)

@@ -10,8 +10,18 @@ from safetensors.torch import load_file
 
 from automerge import methods
 from automerge.fidelity import Ladder
+from automerge.optimizers.catcma import CatCma
 from automerge.optimizers.evolution import Evolution
+from automerge.optimizers.optuna_nsga2 import OptunaNsga2
+from automerge.optimizers.pymoo_cma_es import PymooCmaEs
+from automerge.optimizers.pymoo_de import PymooDe
+from automerge.optimizers.pymoo_nsga2 import PymooNsga2
+from automerge.optimizers.qnehvi import QNoisyExpectedHypervolume
 from automerge.optimizers.random_search import RandomSearch
+from automerge.optimizers.sep_cma import SepCma
+from automerge.optimizers.smac import Smac
+from automerge.optimizers.tpe import Tpe
+from automerge.optimizers.uniform_grid import UniformGrid
 from automerge.protocols import Optimizer, Source, Space, Task
 from automerge.records import Objective
 from automerge.sources.adapter import AdapterSource
@@ -85,6 +95,30 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
     "random_search": lambda s, o, ladder, seed: RandomSearch(space=s, objectives=o, ladder=ladder, seed=seed),
     "random_search, full": lambda s, o, ladder, seed: RandomSearch(
         space=s, objectives=o, ladder=ladder, seed=seed, halving=False
+    ),
+    "random_search, tied": lambda s, o, ladder, seed: RandomSearch(
+        space=s, objectives=o, ladder=ladder, seed=seed, tied=True
+    ),
+    "uniform_grid": lambda s, o, ladder, seed: UniformGrid(space=s, objectives=o, ladder=ladder, seed=seed),
+    "tpe": lambda s, o, ladder, seed: Tpe(space=s, objectives=o, ladder=ladder, seed=seed, n_initial=12),
+    "optuna_nsga2": lambda s, o, ladder, seed: OptunaNsga2(
+        space=s, objectives=o, ladder=ladder, seed=seed, population=8
+    ),
+    "sep_cma": lambda s, o, ladder, seed: SepCma(space=s, objectives=o, ladder=ladder, seed=seed, population=6),
+    "catcma": lambda s, o, ladder, seed: CatCma(space=s, objectives=o, ladder=ladder, seed=seed, population=6),
+    "pymoo_de": lambda s, o, ladder, seed: PymooDe(space=s, objectives=o, ladder=ladder, seed=seed, population=6),
+    "pymoo_cma_es": lambda s, o, ladder, seed: PymooCmaEs(
+        space=s, objectives=o, ladder=ladder, seed=seed, population=6
+    ),
+    "pymoo_nsga2": lambda s, o, ladder, seed: PymooNsga2(space=s, objectives=o, ladder=ladder, seed=seed, population=6),
+    "smac": lambda s, o, ladder, seed: Smac(
+        space=s, objectives=o, ladder=ladder, seed=seed, n_initial=12, challengers=50, local_searches=1
+    ),
+    "smac, flat": lambda s, o, ladder, seed: Smac(
+        space=s, objectives=o, ladder=ladder, seed=seed, flat=True, n_initial=12, challengers=50, local_searches=1
+    ),
+    "qnehvi": lambda s, o, ladder, seed: QNoisyExpectedHypervolume(
+        space=s, objectives=o, ladder=ladder, seed=seed, n_initial=18, n_restarts=1, raw_samples=16, mc_samples=8
     ),
 }
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from automerge.protocols import Space
-from automerge.recipe import BASE, Fusion, Input, Recipe
-from automerge.variation import Layout, block_mutation, depth_crossover, slot_mutation
+from automerge.protocols import Measures, Space
+from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, Recipe
+from automerge.variation import BLOCK, Layout, block_mutation, depth_crossover, slot_mutation
 from tests.conformance.members import SPACES
 
 
@@ -23,6 +23,30 @@ def anywhere(space: Space, n: int, seed: int = 0) -> np.ndarray:
     lower = np.array([gene.lower for gene in genes])
     upper = np.array([gene.upper for gene in genes])
     return np.random.default_rng(seed).uniform(lower - 0.3, upper + 0.3, size=(n, len(genes)))
+
+
+def several(space: Space, seed: int) -> np.ndarray:
+    """Canonical genotypes: samples, repaired ones from anywhere and references."""
+    known = [each.genotype for each in space.references().values() if each.genotype is not None]
+    drawn = space.sample(60, np.random.default_rng(seed))
+    return np.vstack([drawn, space.repair(anywhere(space, 60, seed)), *known])
+
+
+def toy_measures(space: Space, *, uniform: bool = False) -> Measures:
+    """Norms by slot and source, some of which are missing or not a number, and layers that all differ in size."""
+    references = [each for each in space.references().values() if each.kind == "source"]
+    last = references[-1]
+    n_layers = len((last.recipe or space.decode(np.asarray(last.genotype))).layers)
+    n_sources = sum(name != BASE for name, each in space.references().items() if each.kind == "source")
+    rng = np.random.default_rng(0)
+    slots = [(layer, component) for layer in range(n_layers) for component in COMPONENTS]
+    sizes = [0.25] if uniform else [0.01, 0.1, 0.2, 0.5]
+    norms: dict[tuple[int | None, str], np.ndarray] = {
+        slot: rng.choice(sizes, size=n_sources) for slot in (*slots, (None, OUTER))
+    }
+    del norms[0, "other"]
+    norms[0, "mlp"] = norms[0, "mlp"] * np.nan
+    return Measures(norms, {layer: 1000 + layer**3 for layer in range(n_layers)} | {None: 50})
 
 
 def test_genes_have_distinct_names_and_defaults_within_bounds(space: Space) -> None:
@@ -134,9 +158,78 @@ def test_configspace_has_the_same_genes_and_its_conditions_name_the_inactive_one
     assert set(exported.keys()) == {gene.name for gene in space.genes}
     for configuration in exported.sample_configuration(30):
         values = dict(configuration)
-        x = space.genotype(values)  # type: ignore[attr-defined]
+        x = space.genotype(values)
         assert (space.repair(x[None])[0] == x).all()
         inactive = {gene.name for gene in space.genes} - set(values)
         defaults = {gene.name: gene.default for gene in space.genes}
         position = {gene.name: k for k, gene in enumerate(space.genes)}
         assert all(x[position[name]] == defaults[name] for name in inactive)
+
+
+def test_costs_are_those_of_the_decoded_models(space: Space) -> None:
+    X = several(space, seed=8)
+    recipes = [space.decode(x) for x in X]
+    measures = toy_measures(space)
+    assert list(space.costs(X)) == ["layers"]
+    found = space.measured(measures).costs(X)
+    assert list(found) == ["layers", "parameters"]
+    assert found["layers"].tolist() == [len(recipe.layers) for recipe in recipes]
+    read = [[dict(layer.components)["attention"].inputs[0].layer for layer in recipe.layers] for recipe in recipes]
+    expected = [measures.parameters[None] + sum(measures.parameters[layer] for layer in layers) for layers in read]
+    assert found["parameters"].tolist() == expected
+    assert space.costs(X)["layers"].tolist() == found["layers"].tolist()
+
+
+def test_measured_features_are_the_same_times_a_factor_by_column(space: Space) -> None:
+    X = several(space, seed=9)
+    before, measured = space.features(X), space.measured(toy_measures(space))
+    after = measured.features(X)
+    there = before != 0
+    assert ((after != 0) == there).all()
+    ratios = np.where(there, after / np.where(there, before, 1), np.nan)[:, there.any(axis=0)]
+    factors = np.nanmax(ratios, axis=0)
+    assert np.allclose(np.nanmin(ratios, axis=0), factors, rtol=1e-12, atol=0)
+    assert factors.min() >= 0.3 - 1e-12
+    assert factors.max() <= 3 + 1e-12
+    assert len(np.unique(np.round(factors, 9))) > 2
+    assert (space.features(X) == before).all()
+    assert np.allclose(measured.measured(toy_measures(space, uniform=True)).features(X), before, rtol=1e-12, atol=0)
+
+
+def test_a_measured_space_has_the_same_models(space: Space) -> None:
+    measured = space.measured(toy_measures(space))
+    assert measured.genes == space.genes
+    assert measured.feature_names == space.feature_names
+    X = anywhere(space, 200, seed=10)
+    assert measured.repair(X).tobytes() == space.repair(X).tobytes()
+    drawn = measured.sample(20, np.random.default_rng(11))
+    assert drawn.tobytes() == space.sample(20, np.random.default_rng(11)).tobytes()
+    assert [measured.decode(x) for x in drawn] == [space.decode(x) for x in drawn]
+
+
+def test_norms_of_other_sources_are_refused(space: Space) -> None:
+    with pytest.raises(ValueError, match="measure the sources of the space, in its order"):
+        space.measured(Measures({(0, "mlp"): np.ones(9)}, {None: 1}))
+
+
+def test_genes_act_that_change_a_model_and_no_others(space: Space) -> None:
+    """Every gene of some models is set to its bounds and to random values, one at a time."""
+    rng = np.random.default_rng(12)
+    X = several(space, seed=13)
+    X = X[rng.choice(len(X), size=12, replace=False)]
+    active = space.active(X)
+    assert active.shape == X.shape
+    lower, upper = (np.array([getattr(gene, bound) for gene in space.genes]) for bound in ("lower", "upper"))
+    values = np.concatenate([[lower, upper], rng.uniform(lower, upper, size=(14, len(space.genes)))])
+    n = len(space.genes)
+    changed = np.zeros(X.shape, dtype=bool)
+    for row, x in enumerate(X):
+        for value in values:
+            others = np.tile(x, (n, 1))
+            np.fill_diagonal(others, value)
+            changed[row] |= (space.repair(others) != x).any(axis=1)
+    assert not changed[~active].any()
+    # The bounds of depth hold some blocks fixed.
+    of_blocks = np.array([gene.role.startswith(BLOCK) for gene in space.genes])
+    assert changed[active & ~of_blocks].all()
+    assert changed[active & of_blocks].sum() >= 0.8 * (active & of_blocks).sum()

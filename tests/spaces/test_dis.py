@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from automerge.depth_variation import depth_mutation
+from automerge.protocols import Measures
 from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, uniform
 from automerge.scaling import gains
 from automerge.spaces.dis import DepthIntegration
@@ -555,3 +556,39 @@ def test_any_genotype_is_brought_within_any_bounds_that_are_accepted(n_layers: i
         depths = [len(bounded.decode(x).layers) for x in X]
         assert least <= min(depths) <= max(depths) <= most
     assert n_accepted > 20
+
+
+def test_measured_counts_of_blocks_and_outer_weights_are_weighed_by_norms() -> None:
+    """Worked out on paper: the mean of all 26 norms is 0.2; the fixed last layer is fused like the part outside."""
+    by_layer = [(0.1, 0.1), (0.2, 0.2), (0.4, 0.2), (0.1, 0.3)]
+    norms: dict[tuple[int | None, str], np.ndarray] = {
+        (layer, component): np.array(pair) for layer, pair in enumerate(by_layer) for component in COMPONENTS
+    }
+    norms[None, "outer"] = np.array([0.3, 0.1])
+    fusing = space(4, methods=["task_arithmetic"], fixed_last=1)
+    X = fusing.sample(200, np.random.default_rng(0))
+    before, after = fusing.features(X), fusing.measured(Measures(norms, {})).features(X)
+    expected = {"0.a": 0.5, "0.b": 0.5, "2.a": 2.0, "outer.a": 0.75, "outer.b": 1.25}
+    for name, first, second in zip(fusing.feature_names, before.T, after.T, strict=True):
+        assert first.any()
+        assert second == pytest.approx(first * expected.get(name, 1.0), rel=1e-12)
+
+
+def test_costs_count_every_layer_that_is_read() -> None:
+    """A group of two layers twice, one left out, and the last group of one layer."""
+    grouped = space(5, granularity=2, min_layers=2)
+    x = grouped.encode(stack(("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 4)))
+    measured = grouped.measured(Measures({}, {None: 7, 0: 10, 1: 200, 2: 3000, 3: 40000, 4: 500000}))
+    found = measured.costs(x[None])
+    assert {name: values.tolist() for name, values in found.items()} == {"layers": [5], "parameters": [500427]}
+
+
+def test_scales_and_fusions_act_where_their_blocks_are() -> None:
+    fusing = space(4, methods=["task_arithmetic"], min_layers=2)
+    fused = Fusion("task_arithmetic", (Input("a", 1, 0.4), Input("b", 1, 0.3)))
+    recipe = Recipe((alike(passed("a", 0)), alike(fused), alike(passed("b", 2))), passed("a", None))
+    acts = named(fusing, fusing.active(fusing.encode(recipe)[None])[0])
+    inner = {name: bool(value) for name, value in acts.items() if "block" not in name and "outer" not in name}
+    # Behind position 2 there is nothing, and nothing at position 3.
+    expected = {"0.scale", "1.scale", "1.fused.a", "1.fused.b"}
+    assert {name for name, value in inner.items() if value} == expected

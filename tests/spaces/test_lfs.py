@@ -8,6 +8,7 @@ import pytest
 
 from automerge import methods
 from automerge.model import ResidentModel
+from automerge.protocols import Measures
 from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, uniform
 from automerge.spaces.lfs import LayerwiseFusion
 from tests import toy
@@ -256,3 +257,41 @@ def test_models_are_as_deep_as_the_sources() -> None:
 def test_methods_that_join_several_sources_are_refused_for_one() -> None:
     with pytest.raises(ValueError, match="sce, slerp join several sources, but there is only a; add linear"):
         LayerwiseFusion(sources=["a"], n_layers=2, methods=["sce", "slerp"])
+
+
+def test_measured_weights_are_weighed_by_mean_norms_over_the_mean_of_all() -> None:
+    """Worked out on paper: the mean of the 14 norms that are known is 0.2; factors stay within 0.3 and 3."""
+    norms: dict[tuple[int | None, str], np.ndarray] = {
+        (0, "attention"): np.array([0.1, 0.2, 0.3]),
+        (0, "mlp"): np.array([0.3, 0.2, 0.1]),
+        (1, "attention"): np.array([0.1, 0.3, 0.2]),
+        (1, "mlp"): np.array([np.nan, 0.1, 0.2]),
+        (None, "outer"): np.array([0.02, 0.62, 0.06]),
+    }
+    x = genotype("ties", 0.5, 0.5, 0.5)
+    measured = space().measured(Measures(norms, {}))
+    found = dict(zip(measured.feature_names, measured.features(x[None])[0].tolist(), strict=True))
+    factors = {"0.layer": (1, 1, 1), "1.layer": (0.5, 1, 1), "outer": (0.3, 3, 0.3)}
+    for slot, expected in factors.items():
+        assert [found[f"{slot}.{source}"] for source in "abc"] == pytest.approx([0.5 * factor for factor in expected])
+        assert found[f"{slot}.density"] == 0.3
+
+
+def test_nothing_is_weighed_where_no_norm_is_known() -> None:
+    x = genotype("ties", 0.5, 0.7, 0.5)[None]
+    zero = {(0, "mlp"): np.zeros(3), (None, "outer"): np.full(3, np.nan)}
+    for norms in ({}, zero):
+        assert (space().measured(Measures(norms, {})).features(x) == space().features(x)).all()
+
+
+def test_components_that_are_merged_apart_have_their_own_factors() -> None:
+    apart = LayerwiseFusion(sources=["a"], n_layers=4, methods=["task_arithmetic"], granularity=3)
+    shares = {"attention": 1.0, "mlp": 2.0, "other": 3.0}
+    norms: dict[tuple[int | None, str], np.ndarray] = {
+        (layer, component): np.array([share + (layer == 2) * 3])
+        for layer in range(4)
+        for component, share in shares.items()
+    }
+    x = np.array([gene.default for gene in apart.genes])[None]
+    found = apart.measured(Measures(norms, {})).features(x)[0] / apart.features(x)[0]
+    assert found == pytest.approx(np.array([2, 3, 4, 1, 2, 3, 2.75]) / 2.75)  # the last has no norm

@@ -1,11 +1,12 @@
 """The meaning of SMM-DFS genotypes; what every space must do is tested in conformance."""
 
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
+from automerge.protocols import Measures
 from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, uniform
 from automerge.scaling import MAX_GAIN, gains
 from automerge.spaces.smm_dfs import LOWER, UPPER, SmmDataFlowSpace
@@ -240,3 +241,25 @@ def test_samples_without_scales_seldom_repeat() -> None:
 def test_the_longest_stack_has_all_layers_of_both_sources() -> None:
     longest = space(3).decode(np.r_[np.full(3, 2.0), np.ones(5)])
     assert len(longest.layers) == space(3).max_layers == 6
+
+
+def test_measured_presence_is_weighed_by_norms_and_gains_are_not() -> None:
+    by_layer = [(0.1, 0.3), (0.2, 0.2)]
+    norms: dict[tuple[int | None, str], np.ndarray] = {
+        (layer, component): np.array(by_layer[layer]) for layer in range(2) for component in COMPONENTS
+    }
+    X = space().sample(50, np.random.default_rng(0))
+    before, after = space().features(X), space().measured(Measures(norms, {})).features(X)
+    expected = {"0.a.present": 0.5, "0.b.present": 1.5}
+    for name, first, second in zip(space().feature_names, before.T, after.T, strict=True):
+        assert first.any()
+        assert second == pytest.approx(first * expected.get(name, 1.0), rel=1e-12)
+
+
+def test_switches_are_those_of_the_stack_layer_by_layer() -> None:
+    X = space(7).sample(200, np.random.default_rng(1))
+    column = space(7).feature_names.index("switches")
+    for x, found in zip(X, space(7).features(X)[:, column], strict=True):
+        names = [name for name, _, _ in stack(space(7).decode(x))]
+        turns = [first != second for first, second in pairwise(names)]
+        assert found == sum(turns) / len(turns)

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from automerge.protocols import Measures
 from automerge.recipe import BASE, COMPONENTS, Fusion, Input, OutputLayer, Recipe, uniform
 from automerge.spaces.smm_ps import SmmParameterSpace
 from tests import toy
@@ -170,3 +171,15 @@ def test_options_of_a_wrong_type_are_listed_together() -> None:
 
 def test_models_are_as_deep_as_the_sources() -> None:
     assert len(space(n_layers=7).decode(np.zeros(14)).layers) == space(n_layers=7).max_layers == 7
+
+
+@pytest.mark.parametrize("order", ["layer", "source"])
+def test_measured_weights_are_weighed_by_layer_and_source(order: str) -> None:
+    by_layer = [(0.1, 0.3), (0.2, 0.2)]
+    norms: dict[tuple[int | None, str], np.ndarray] = {
+        (layer, component): np.array(by_layer[layer]) for layer in range(2) for component in COMPONENTS
+    }
+    ordered = space(order=order)
+    x = ordered.genotype({"0.a": 0.4, "0.b": 0.4, "1.a": 0.6, "1.b": 1.0})
+    measured = ordered.measured(Measures(norms, {}))
+    assert measured.features(x[None])[0] == pytest.approx([0.2, 0.6, 0.6, 1.0])

@@ -1,0 +1,182 @@
+"""Optimizers compared at equal items, on merges of the embedded zoo.
+
+python -m experiments.optimizers run                        # what is missing of the study; resumable
+python -m experiments.optimizers run --problems lfs-2 --optimizers evolution random_search --seeds 2 --trials 20
+python -m experiments.optimizers report                     # results.json, tables, figures of all finished runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+from experiments.optimizers import figures, tables
+from experiments.optimizers.cache import ScoreStore
+from experiments.optimizers.comparison import Ranking
+from experiments.optimizers.contestants import ABLATIONS, CONTESTANTS, FOCUS, RIVALS
+from experiments.optimizers.problems import PROBLEMS, Scale
+from experiments.optimizers.results import Results
+from experiments.optimizers.worker import FAULT, FIGURES, Job, work
+
+FOLDER = Path(__file__).parent
+
+STORE = "scores.db"
+"""Name of the file in the folder of all runs that holds the item scores they share."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command that the arguments name; returns the exit status."""
+    options = parser().parse_args(arguments)
+    scale = Scale(options.trials, options.min_items, options.max_items, options.test_items)
+    try:
+        return int(options.command(options, scale))
+    except ValueError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the logs", file=sys.stderr)
+        return 130
+    except BrokenProcessPool:
+        print("a worker was killed, perhaps for memory; the same command goes on from the logs", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    scale = argparse.ArgumentParser(add_help=False)
+    own = Scale()
+    scale.add_argument("--runs", type=Path, default=Path("runs/optimizers"), help="folder of all runs (%(default)s)")
+    scale.add_argument(
+        "--trials", type=int, default=own.trials, help="budget: the items that halving of so many takes (%(default)s)"
+    )
+    scale.add_argument("--min-items", type=int, default=own.least, help="least items of the first rung (%(default)s)")
+    scale.add_argument("--max-items", type=int, default=own.most, help="search items per task (%(default)s)")
+    scale.add_argument("--test-items", type=int, default=own.test_items, help="test items per task (%(default)s)")
+    found = argparse.ArgumentParser(
+        "python -m experiments.optimizers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = found.add_subparsers(required=True, metavar="run | report")
+    run = commands.add_parser("run", parents=[scale], help="run what is missing of the study")
+    run.set_defaults(command=run_missing)
+    run.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM",
+                     help=f"of {', '.join(PROBLEMS)} (all)")  # fmt: skip
+    run.add_argument("--optimizers", nargs="+", choices=CONTESTANTS, default=list(RIVALS), metavar="OPTIMIZER",
+                     help=f"of {', '.join(RIVALS)} (all these), {', '.join(ABLATIONS)}")  # fmt: skip
+    run.add_argument("--seeds", type=int, default=5, help="seeds 0 to N-1 (%(default)s)", metavar="N")
+    run.add_argument("--jobs", type=int, default=2, help="runs at once, each with one thread (%(default)s)")
+    report = commands.add_parser("report", parents=[scale], help="write results.json and figures, print tables")
+    report.set_defaults(command=write_report)
+    report.add_argument("--focus", choices=CONTESTANTS, default=FOCUS, metavar="OPTIMIZER",
+                        help="whom the others are compared with (%(default)s)")  # fmt: skip
+    report.add_argument("--to", type=Path, default=FOLDER, help="folder for results.json and figures (this study's)")
+    return found
+
+
+def run_missing(options: argparse.Namespace, scale: Scale) -> int:
+    """Runs all jobs that are not finished, and prints a line for each; returns 1 if one could not be run."""
+    wanted = jobs(options, scale)
+    missing = [job for job in wanted if not job.finished]
+    print(f"{len(missing)} of {len(wanted)} runs to do in {options.runs / scale.name}", flush=True)
+    with ScoreStore(options.runs / STORE):
+        pass  # it is made here, before several processes would make it at once
+    # Every library of a worker takes one thread, also those that read this when they are loaded.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+    faults = 0
+    done = 0
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        running: dict[Future[str], Job] = {}
+        waiting = deque(missing)
+        while waiting or running:
+            # Only what can begin is handed over: a worker that is interrupted would go on with whatever else it has.
+            while waiting and len(running) < options.jobs:
+                job = waiting.popleft()
+                running[pool.submit(work, job)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, fault = running.pop(future), future.result()
+                faults += bool(fault)
+                done += 1
+                outcome = f"FAULT {fault} (see {job.folder / FAULT})" if fault else summary(job)
+                print(f"[{done}/{len(missing)}] {job.name}: {outcome}", flush=True)
+    return int(faults > 0)
+
+
+def jobs(options: argparse.Namespace, scale: Scale) -> list[Job]:
+    """All jobs that the options name; those of one seed together, so that whole blocks come early."""
+    return [
+        Job(
+            problem=problem,
+            optimizer=optimizer,
+            seed=seed,
+            overrides=(*scale.overrides(PROBLEMS[problem]), *CONTESTANTS[optimizer].overrides),
+            folder=options.runs / scale.name / problem / f"{optimizer}-{seed}",
+            store=options.runs / STORE,
+        )
+        for seed in range(options.seeds)
+        for problem in options.problems
+        for optimizer in options.optimizers
+    ]
+
+
+def summary(job: Job) -> str:
+    """The figures of a finished run in a line."""
+    found = json.loads((job.folder / FIGURES).read_text())
+    curve = " ".join(f"{point['gain']:+.3f}" for point in found["checkpoints"])
+    return (
+        f"gain {curve}, final {found['final']['gain']:+.4f}; {found['n_trials']} trials, "
+        f"{found['items_nested']} items, {found['seconds']:.0f} s, {found['ask_seconds']:.1f} s in ask"
+    )
+
+
+def write_report(options: argparse.Namespace, scale: Scale) -> int:
+    """Writes results.json and figures of all finished runs of a scale, and prints the tables; returns 0."""
+    results = Results.read(options.runs / scale.name)
+    options.to.mkdir(parents=True, exist_ok=True)
+    ranked = results.only(RIVALS if options.focus in RIVALS else ABLATIONS)
+    ranking = ranked.ranking()
+    (options.to / "results.json").write_text(as_json(results, scale, ranking))
+    figures.draw_hypervolumes(ranked, options.focus, options.to / "hypervolume.png")
+    if ranking is not None:
+        figures.draw_ranks(ranking, options.focus, options.to / "ranks.png")
+    parts = results.only((options.focus, *ABLATIONS))
+    if len(parts.optimizers) > 1:
+        figures.draw_hypervolumes(parts, options.focus, options.to / "ablations.png")
+    sections = {
+        "Problems": tables.problems(results),
+        "Gains on test items over sources and uniform merges": tables.gains(results),
+        f"Final gains, {options.focus} minus the others: mean [95 % interval] wins/seeds": tables.differences(
+            results, options.focus
+        ),
+        "Until the best rival's end": tables.reaching(ranked, options.focus),
+        "Ranks": tables.ranks(ranked),
+        "What a run takes": tables.costs(results),
+    }
+    print("\n\n".join(f"### {title}\n\n{table}" for title, table in sections.items()))
+    return 0
+
+
+def as_json(results: Results, scale: Scale, ranking: Ranking | None) -> str:
+    """The results as JSON with a line for each run, in which the machine is an index of the list of machines."""
+    machines = list({json.dumps(run["machine"], sort_keys=True): run["machine"] for run in results.runs}.values())
+    head = {
+        "scale": {"trials": scale.trials, "rungs": scale.rungs, "test_items": scale.test_items},
+        "machines": machines,
+        "ranking": None if ranking is None else asdict(ranking),
+    }
+    runs = [json.dumps({**run, "machine": machines.index(run["machine"])}) for run in results.runs]
+    return json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n  ' + ",\n  ".join(runs) + "\n ]\n}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The optimizers of the study, as overrides of automerge's configuration, and how they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FOCUS = "bayes_evolution"
+"""The optimizer that the others are compared with, unless another is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """An optimizer: Hydra overrides, colour and line in figures; an `ablation` is the focus less one of its parts."""
+
+    overrides: tuple[str, ...]
+    colour: str
+    line: str = "-"
+    ablation: bool = False
+
+
+def _named(name: str, colour: str, line: str = "-", *options: str) -> Contestant:
+    return Contestant((f"optimizer={name}", *(f"optimizer.{option}" for option in options)), colour, line)
+
+
+def _without(part: str, colour: str) -> Contestant:
+    return Contestant((f"optimizer={FOCUS}", f"optimizer.{part}=false"), colour, "-", ablation=True)
+
+
+CONTESTANTS = {
+    FOCUS: _named(FOCUS, "#d62728"),
+    "evolution": _named("evolution", "#1f77b4"),
+    "random_search": _named("random_search", "#7f7f7f"),
+    "random_search_tied": _named("random_search", "#7f7f7f", "--", "tied=true"),
+    "uniform_grid": _named("uniform_grid", "#bcbd22", "--"),
+    "smac": _named("smac", "#2ca02c"),
+    "smac_flat": _named("smac", "#2ca02c", "--", "flat=true"),
+    "tpe": _named("tpe", "#9467bd"),
+    "optuna_nsga2": _named("optuna_nsga2", "#9467bd", "--"),
+    "sep_cma": _named("sep_cma", "#8c564b"),
+    "catcma": _named("catcma", "#8c564b", "--"),
+    "pymoo_de": _named("pymoo_de", "#17becf"),
+    "pymoo_cma_es": _named("pymoo_cma_es", "#17becf", "--"),
+    "pymoo_nsga2": _named("pymoo_nsga2", "#17becf", ":"),
+    "qnehvi": _named("qnehvi", "#ff7f0e"),
+    f"{FOCUS}_no_features": _without("features", "#1f77b4"),
+    f"{FOCUS}_no_block_operators": _without("block_operators", "#2ca02c"),
+    f"{FOCUS}_no_rungs": _without("rungs", "#9467bd"),
+    f"{FOCUS}_no_racing": _without("racing", "#ff7f0e"),
+}
+
+RIVALS = tuple(name for name, contestant in CONTESTANTS.items() if not contestant.ablation)
+ABLATIONS = tuple(name for name, contestant in CONTESTANTS.items() if contestant.ablation)

@@ -1,0 +1,82 @@
+"""All finished runs of a scale, and the numbers of theirs that tables and figures show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.optimizers.checkpoints import SHARES
+from experiments.optimizers.comparison import Ranking, ranking
+from experiments.optimizers.contestants import CONTESTANTS
+from experiments.optimizers.problems import PROBLEMS
+from experiments.optimizers.worker import FIGURES
+
+
+class Results:
+    """The figures of finished runs, by problem and optimizer in the order in which the study names them."""
+
+    def __init__(self, runs: Sequence[dict[str, Any]]) -> None:
+        problems, optimizers = list(PROBLEMS), list(CONTESTANTS)
+        self.runs = sorted(
+            runs,
+            key=lambda run: (problems.index(run["problem"]), optimizers.index(run["optimizer"]), run["seed"]),
+        )
+        self.problems = list(dict.fromkeys(run["problem"] for run in self.runs))
+        self.optimizers = sorted({run["optimizer"] for run in self.runs}, key=optimizers.index)
+
+    @staticmethod
+    def read(folder: Path) -> Results:
+        """The results of all finished runs below a folder. Raises ValueError if there are none."""
+        files = sorted(folder.glob(f"*/*/{FIGURES}"))
+        if not files:
+            raise ValueError(f"no finished run of this scale below {folder}; start `run` with the same options first")
+        return Results([json.loads(file.read_text()) for file in files])
+
+    def only(self, optimizers: Sequence[str]) -> Results:
+        """The results of some of the optimizers."""
+        return Results([run for run in self.runs if run["optimizer"] in optimizers])
+
+    def of(self, problem: str, optimizer: str) -> list[dict[str, Any]]:
+        """The runs of one optimizer on one problem, by seed."""
+        return [run for run in self.runs if (run["problem"], run["optimizer"]) == (problem, optimizer)]
+
+    def finals(self, problem: str, optimizer: str) -> dict[int, float]:
+        """By seed the gain of the run's own recommendation, which it verified, over references, on test items."""
+        return {run["seed"]: run["final"]["gain"] for run in self.of(problem, optimizer)}
+
+    def curves(self, problem: str, optimizer: str, what: str) -> NDArray[np.float64]:
+        """`hypervolume` or `gain` on test items at every checkpoint, shape (n_seeds, n_shares)."""
+        rows = [[point[what] for point in run["checkpoints"]] for run in self.of(problem, optimizer)]
+        return np.array(rows).reshape(-1, len(SHARES))
+
+    def trajectory(self, problem: str, optimizer: str) -> NDArray[np.float64]:
+        """Mean hypervolume on search items over the budget."""
+        return np.asarray(np.mean([run["trajectory"] for run in self.of(problem, optimizer)], axis=0))
+
+    def blocks(self) -> NDArray[np.float64]:
+        """Final gains of all optimizers by (problem, seed), shape (n_blocks, n_optimizers).
+
+        Only blocks in which every optimizer has finished count.
+        """
+        found = []
+        for problem in self.problems:
+            columns = [self.finals(problem, optimizer) for optimizer in self.optimizers]
+            common = set.intersection(*(set(column) for column in columns))
+            found += [[column[seed] for column in columns] for seed in sorted(common)]
+        return np.array(found).reshape(-1, len(self.optimizers))
+
+    def ranking(self) -> Ranking | None:
+        """The ranking over all whole blocks, None if these are too few for one."""
+        blocks = self.blocks()
+        return ranking(self.optimizers, blocks) if blocks.shape[0] >= 2 and blocks.shape[1] >= 3 else None
+
+
+def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard error of the mean over the first axis; 0 for one value, of which it is not known."""
+    n = len(values)
+    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(n)) if n > 1 else np.zeros(values.shape[1:])

@@ -1,0 +1,60 @@
+"""Closed forms against Monte Carlo, and against differences of hypervolumes where nothing is uncertain."""
+
+import numpy as np
+import pytest
+
+from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
+from automerge.pareto import hypervolume
+
+FRONTS = {
+    1: np.array([[0.4], [0.6]]),
+    2: np.array([[0.5, 0.6], [0.6, 0.5], [0.2, 0.2]]),
+    3: np.array([[0.5, 0.6, 0.2], [0.6, 0.5, 0.3], [0.3, 0.3, 0.8], [0.9, 0.1, 0.1]]),
+}
+
+
+def growth(front: np.ndarray, reference: np.ndarray, points: np.ndarray) -> np.ndarray:
+    before = hypervolume(front, reference)
+    return np.array([hypervolume(np.vstack([front, point]), reference) - before for point in points])
+
+
+@pytest.mark.parametrize("m", FRONTS)
+def test_an_exact_candidate_gains_what_it_adds(m: int) -> None:
+    front, reference = FRONTS[m], np.full(m, 0.15)
+    points = np.random.default_rng(0).random((60, m))
+    gains = expected_improvement(points, np.zeros_like(points), boxes(front, reference))
+    assert gains == pytest.approx(growth(front, reference, points), abs=1e-9)
+    assert (gains > 0).any()
+    assert (gains == 0).any()
+
+
+@pytest.mark.parametrize("m", FRONTS)
+def test_gain_and_chance_are_those_of_many_draws(m: int) -> None:
+    front, reference = FRONTS[m], np.full(m, 0.15)
+    means = np.random.default_rng(1).uniform(0.3, 0.7, size=(4, m))
+    deviations = np.random.default_rng(2).uniform(0.02, 0.15, size=(4, m))
+    deviations[0, 0] = 0.0
+    gains = expected_improvement(means, deviations, boxes(front, reference))
+    chances = probability_of_improvement(means, deviations, boxes(front, reference))
+    for k in range(4):
+        draws = means[k] + deviations[k] * np.random.default_rng(3 + k).normal(size=(4000, m))
+        grown = growth(front, reference, draws)
+        assert gains[k] == pytest.approx(grown.mean(), abs=4 * grown.std() / 4000**0.5 + 1e-6)
+        assert chances[k] == pytest.approx((grown > 0).mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("m", FRONTS)
+def test_without_a_front_everything_above_the_reference_point_gains(m: int) -> None:
+    reference = np.full(m, 0.5)
+    points = np.array([np.full(m, 0.7), np.full(m, 0.4)])
+    gains = expected_improvement(points, np.zeros_like(points), boxes(np.empty((0, m)), reference))
+    assert gains == pytest.approx([0.2**m, 0.0])
+
+
+def test_many_candidates_are_answered_in_pieces_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    means, deviations = rng.random((50, 2)), rng.random((50, 2)) * 0.1
+    cells = boxes(FRONTS[2], np.full(2, 0.15))
+    whole = expected_improvement(means, deviations, cells)
+    monkeypatch.setattr("automerge.acquisition.improvement.CHUNK", 20)
+    assert (expected_improvement(means, deviations, cells) == whole).all()

@@ -1,0 +1,130 @@
+"""The study of optimizers as it is started: what is composed, run, resumed and reported."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from automerge.evaluate import Evaluator
+from automerge.records import Evaluation, Query
+from experiments.optimizers.__main__ import jobs, main, parser
+from experiments.optimizers.contestants import CONTESTANTS
+from experiments.optimizers.problems import PROBLEMS, Scale
+from experiments.optimizers.worker import ASKS, FAULT, FIGURES, Job, work
+from experiments.runs import composed
+
+TINY = Scale(trials=12, least=2, most=20, test_items=12)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_problems_are_composed_with_their_tasks_rungs_and_budget(name: str) -> None:
+    problem = PROBLEMS[name]
+    settings = composed(Scale().overrides(problem))
+    assert len(settings["task"]) == problem.n_tasks
+    assert settings["budget"] == {"trials": None, "items": 15422 * problem.n_tasks, "minutes": None}
+    assert settings["fidelity"] == {"min": 30, "max": 300, "eta": 3}
+    assert settings["model"]["threads"] == 1
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_contestants_are_composed(name: str) -> None:
+    settings = composed([*Scale().overrides(PROBLEMS["lfs-2"]), *CONTESTANTS[name].overrides])
+    assert settings["optimizer"]["_target_"].startswith("automerge.optimizers.")
+
+
+def test_the_budget_is_what_halving_takes() -> None:
+    """200 trials to 33 items, 66 of them to 100, 22 to 300."""
+    scale = Scale(trials=200, least=30, most=300)
+    assert scale.rungs == (33, 100, 300)
+    assert scale.budget(PROBLEMS["single"]) == 200 * 33 + 66 * 67 + 22 * 200
+    assert scale.budget(PROBLEMS["lfs-3"]) == 3 * scale.budget(PROBLEMS["single"])
+
+
+def test_seeds_complete_together() -> None:
+    options = parser().parse_args(
+        ["run", "--seeds", "2", "--problems", "lfs-2", "single", "--optimizers", "evolution", "random_search"]
+    )
+    found = jobs(options, Scale())
+    assert [job.seed for job in found] == [0] * 4 + [1] * 4
+    assert Counter((job.problem, job.optimizer) for job in found[:4]) == Counter(
+        (problem, optimizer) for problem in ("lfs-2", "single") for optimizer in ("evolution", "random_search")
+    )
+    assert len({job.folder for job in found}) == 8
+
+
+def make_job(folder: Path, optimizer: str) -> Job:
+    overrides = (*TINY.overrides(PROBLEMS["lfs-2"]), f"optimizer={optimizer}")
+    runs = folder / TINY.name / "lfs-2"
+    return Job("lfs-2", optimizer, 0, overrides, runs / f"{optimizer}-0", folder / "scores.db")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny finished run."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert work(make_job(folder, "random_search")) == ""
+    return folder
+
+
+def test_a_run_tells_what_it_found_and_what_it_took(finished: Path) -> None:
+    job = make_job(finished, "random_search")
+    figures = json.loads((job.folder / FIGURES).read_text())
+    assert job.finished
+    assert figures["budget"] == (12 * 2 + 4 * 4 + 1 * 14) * 2
+    assert figures["items_nested"] >= figures["budget"]
+    assert figures["items_full"] >= figures["items_nested"]
+    assert [point["share"] for point in figures["checkpoints"]] == [0, 0.1, 0.25, 0.5, 0.75, 1]
+    for point in (*figures["checkpoints"], figures["final"]):
+        assert point["gain"] == pytest.approx(point["hypervolume"] - figures["references"])
+    assert figures["references"] >= figures["sources"] > 0
+    asks = json.loads((job.folder / ASKS).read_text())
+    assert len(asks) == figures["n_asks"] >= figures["n_trials"]
+    assert sum(asks) == pytest.approx(figures["ask_seconds"])
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_log(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(finished, "random_search")
+    before = json.loads((job.folder / FIGURES).read_text())
+    (job.folder / FIGURES).unlink()
+    assert not job.finished
+    before_seconds = before.pop("seconds"), before.pop("seconds_evaluating")
+
+    def refuse(self: Evaluator, query: Query) -> Evaluation:
+        raise AssertionError("everything is in the log and in the store")
+
+    monkeypatch.setattr(Evaluator, "__call__", refuse)
+    assert work(job) == ""
+    after = json.loads((job.folder / FIGURES).read_text())
+    assert (after.pop("seconds"), after.pop("seconds_evaluating")) == before_seconds
+    measured = {"ask_seconds", "ask_median", "ask_worst", "tell_seconds", "machine"}
+    assert {key: after[key] for key in after.keys() - measured} == {
+        key: before[key] for key in before.keys() - measured
+    }
+
+
+def test_a_run_that_raises_is_told_and_leaves_its_traceback(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "no_such_optimizer")
+    assert "no_such_optimizer" in work(job)
+    assert "Traceback" in (job.folder / FAULT).read_text()
+    assert not job.finished
+
+
+def test_the_report_writes_results_and_figures(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scale = ["--trials", "12", "--min-items", "2", "--max-items", "20", "--test-items", "12"]
+    focus = ["--focus", "random_search"]
+    assert main(["report", *scale, *focus, "--runs", str(finished), "--to", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [(run["problem"], run["optimizer"], run["seed"]) for run in results["runs"]] == [
+        ("lfs-2", "random_search", 0)
+    ]
+    assert "torch" in results["machines"][0]["versions"]
+    assert (tmp_path / "hypervolume.png").stat().st_size > 10_000
+    assert "| lfs-2 | random_search | 1 |" in capsys.readouterr().out
+
+
+def test_a_report_of_nothing_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--runs", str(tmp_path)]) == 2
+    assert "start `run` with the same options first" in capsys.readouterr().err
