@@ -1,7 +1,8 @@
-"""Successive halving over nested fidelities, asynchronously (ASHA, arXiv 1810.05934, algorithm 2)."""
+"""Successive halving over nested fidelities, asynchronously (ASHA, arXiv 1810.05934, algorithm 2), and its start."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -47,3 +48,28 @@ class Ladder:
                 if reached[index] not in beyond:
                     return trials[reached[index]], above
         return None
+
+
+SPREAD = 0.05
+"""How much good candidates differ in their true scores: what a first evaluation has to tell apart."""
+
+
+def first_rung(ladder: Ladder, trials: Sequence[Trial]) -> int:
+    """The rung at which new models should begin, from the measured costs of these trials, each evaluated once.
+
+    To merge costs c0 seconds whatever follows, an item of every task c1. A budget tells most of candidates whose scores
+    differ by SPREAD if each is seen on n items with n^2 = (c0 / c1) p (1 - p) / SPREAD^2 (two-stage sampling, Cochran
+    1977, section 10.6, with p = 1/2). It is the highest rung not above that, within half of all items; the lowest rung
+    where merging is cheap or nothing was measured.
+    """
+    rungs = ladder.rungs
+    known = [trial for trial in trials if trial.n_items > 0 and "merge" in trial.seconds]
+    if not known:
+        return rungs[0]
+    merge = float(np.median([trial.seconds["merge"] for trial in known]))
+    items = [(sum(trial.seconds.values()) - trial.seconds["merge"]) / trial.n_items for trial in known]
+    item = float(np.median(items))
+    if item <= 0:
+        return rungs[0]
+    best = math.sqrt(merge / item * 0.25) / SPREAD
+    return max(rung for rung in rungs if rung == rungs[0] or rung <= min(best, rungs[-1] / 2))

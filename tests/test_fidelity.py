@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from automerge.fidelity import Ladder
+from automerge.fidelity import Ladder, first_rung
 from automerge.records import Objective, Trial
 from tests.toy import trial
 
@@ -61,3 +63,32 @@ def test_the_highest_rung_is_promoted_first() -> None:
 def test_ladder_refuses_bounds_out_of_order() -> None:
     with pytest.raises(ValueError, match="1 <= min <= max"):
         Ladder(minimum=10, maximum=5)
+
+
+def timed(merge: float, forward: float, n_items: int = 900) -> Trial:
+    """A trial with the seconds of one evaluation."""
+    return replace(
+        trial(0, X, {"a": (n_items, 1.0), "b": (n_items, 1.0)}), seconds={"merge": merge, "forward": forward}
+    )
+
+
+@pytest.mark.parametrize(
+    ("merge", "item", "rung"),
+    # The bounds are sqrt(c0 / c1 / 4) / 0.05: 10, 100, 316 and 1000 items.
+    [(0.01, 0.01, 33), (1.0, 0.01, 100), (10.0, 0.01, 300), (100.0, 0.01, 300)],
+)
+def test_dear_merges_begin_with_more_items_up_to_half_of_all(merge: float, item: float, rung: int) -> None:
+    ladder = Ladder(minimum=30, maximum=900)
+    assert ladder.rungs == (33, 100, 300, 900)
+    assert first_rung(ladder, [timed(merge, 900 * item)] * 3) == rung
+
+
+def test_without_measured_costs_the_lowest_rung_is_the_first() -> None:
+    ladder = Ladder(minimum=30, maximum=900)
+    assert first_rung(ladder, []) == 33
+    assert first_rung(ladder, [trial(0, X, {"a": (900, 1.0), "b": (900, 1.0)})]) == 33
+    assert first_rung(ladder, [timed(5.0, 0.0)]) == 33
+
+
+def test_a_ladder_of_one_rung_begins_there() -> None:
+    assert first_rung(Ladder(minimum=90, maximum=90), [timed(5.0, 1.0)]) == 90

@@ -81,12 +81,14 @@ def choose(
     reference: NDArray[np.float64],
     n: int,
     seed: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> list[int]:
     """At most n of the finalists, by number, each the best given those before it.
 
     `handicaps` are added to the logarithm of the improvement, such as that of the probability to work, shape
     (n_finalists,). Up to MAX_HYPERVOLUME objectives qLogNEHVI above `reference` is made large, of one objective
-    qLogNEI, of more qLogNParEGO with weights drawn anew for each (arXiv 2105.08195, 2310.20708).
+    qLogNEI, of more qLogNParEGO with weights drawn anew for each (arXiv 2105.08195, 2310.20708). Given `weights` of
+    the objectives it is qLogNParEGO with these.
     """
     disable_compilation()
     chosen: list[int] = []
@@ -97,7 +99,7 @@ def choose(
         warnings.simplefilter("ignore", NumericalWarning)
         torch.manual_seed(seed)
         for _ in range(min(n, len(finalists))):
-            acquisition = _acquisition(model, baseline, [*pending, *chosen], reference, rng)
+            acquisition = _acquisition(model, baseline, [*pending, *chosen], rng, reference=reference, weights=weights)
             values = acquisition(candidates).numpy() + handicaps
             values[[k for k, number in enumerate(finalists) if number in chosen]] = -np.inf
             chosen.append(int(finalists[int(values.argmax())]))
@@ -108,8 +110,10 @@ def _acquisition(
     model: FinitePosterior,
     baseline: Sequence[int],
     pending: Sequence[int],
-    reference: NDArray[np.float64],
     rng: np.random.Generator,
+    *,
+    reference: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
 ) -> Any:
     def column(numbers: Sequence[int]) -> Tensor:
         return torch.as_tensor(np.asarray(numbers, dtype=np.float64))[:, None]
@@ -124,7 +128,7 @@ def _acquisition(
     }
     if model.num_outputs == 1:
         return qLogNoisyExpectedImprovement(**common)
-    if model.num_outputs <= MAX_HYPERVOLUME:
+    if weights is None and model.num_outputs <= MAX_HYPERVOLUME:
         return qLogNoisyExpectedHypervolumeImprovement(ref_point=torch.as_tensor(reference), **common)
-    weights = torch.as_tensor(rng.dirichlet(np.ones(model.num_outputs)))
-    return qLogNParEGO(scalarization_weights=weights, **common)
+    shares = rng.dirichlet(np.ones(model.num_outputs)) if weights is None else weights / weights.sum()
+    return qLogNParEGO(scalarization_weights=torch.as_tensor(shares), **common)

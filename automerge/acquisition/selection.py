@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from automerge.acquisition.batch import FinitePosterior, choose
 from automerge.acquisition.improvement import boxes, expected_improvement
+from automerge.acquisition.preference import achievements
 from automerge.landscape.model import Landscape
 from automerge.pareto import best_first
 from automerge.protocols import Genotypes
@@ -21,8 +22,11 @@ BASELINE = {1: 32, 2: 24, 3: 14}
 
 MORE_BASELINE = 24
 
-OPTIMISM = 1.0
+OPTIMISM = 0.5
 """Deviations above its mean at which a known recipe may still count among the best."""
+
+N_DRAWS = 128
+"""Draws over which improvements towards an aspiration are averaged."""
 
 
 def select(
@@ -34,10 +38,12 @@ def select(
     reference: NDArray[np.float64],
     n: int,
     seed: int,
+    aspiration: NDArray[np.float64] | None = None,
 ) -> Genotypes:
     """At most n genotypes of the pool to evaluate together, in order of choice, shape (at most n, n_genes).
 
-    `known` were evaluated, `pending` are under way; improvement counts above `reference`. Candidates with the same
+    `known` were evaluated, `pending` are under way; improvement counts above `reference`, or, once a known model is
+    believed to reach the `aspiration`, above that; until then the way towards it counts. Candidates with the same
     features as another are one model and count once.
     """
     m = len(reference)
@@ -48,7 +54,22 @@ def select(
     front = landscape.believe(np.vstack([best[: BASELINE.get(m, MORE_BASELINE)], pending])).means
     belief = landscape.believe(pool)
     chance = landscape.chance(pool)
-    gains = expected_improvement(belief.means, belief.deviations, boxes(front, reference)) * chance
+    weights = None
+    if aspiration is not None:
+        # Costs of an aspiration may lie beyond the sources': there is no way from above.
+        aspiration = np.maximum(aspiration, reference + 1e-6)
+        if (front >= aspiration).all(axis=1).any():
+            reference = aspiration
+        else:
+            weights = 1 / (aspiration - reference)
+    if weights is None:
+        gains = expected_improvement(belief.means, belief.deviations, boxes(front, reference))
+    else:
+        draws = np.random.default_rng(seed).normal(size=(N_DRAWS, *belief.means.shape))
+        reached = achievements(belief.means + draws * belief.deviations, reference, reference + 1 / weights)
+        so_far = achievements(front, reference, reference + 1 / weights).max()
+        gains = np.maximum(reached - so_far, 0).mean(axis=0)
+    gains = gains * chance
     finalists = np.argsort(-gains, kind="stable")[: FINALISTS.get(m, MORE_FINALISTS)]
     points = np.vstack([best[: BASELINE.get(m, MORE_BASELINE)], pending, pool[finalists]])
     n_best = len(points) - len(pending) - len(finalists)
@@ -60,6 +81,7 @@ def select(
         finalists=range(first, len(points)),
         handicaps=np.log(np.maximum(chance[finalists], 1e-6)),
         reference=reference,
+        weights=weights,
         n=n,
         seed=seed,
     )
@@ -69,6 +91,6 @@ def select(
 def _feasible_first(landscape: Landscape, known: Genotypes) -> Genotypes:
     """The known genotypes, the likeliest to be on the front first; those that likely break a constraint come last."""
     belief = landscape.believe(known)
-    order = best_first(belief.means + OPTIMISM * belief.deviations * 0.5)
+    order = best_first(belief.means + OPTIMISM * belief.deviations)
     keeps = landscape.chance(known)[order] >= 0.5
     return known[np.concatenate([order[keeps], order[~keeps]])]

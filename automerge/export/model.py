@@ -225,12 +225,10 @@ def _card(history: History, settings: dict[str, Any], trial: int, family: Family
     chosen = history.trials[trial]
     source = settings["config"]["source"]
     methods = sorted({fusion.method for _, fusion in chosen.recipe.fusions()})
-    rows = []
+    tested = history.tests.get(trial, {})
+    rows = [f"| {task} | {_share(chosen.results.get(task))} | {_share(tested.get(task))} |" for task in history.tasks]
     for objective in history.objectives:
-        if objective.kind == "task":
-            tested = history.tests.get(trial, {}).get(objective.name)
-            rows.append(f"| {objective.name} | {_share(chosen.results.get(objective.name))} | {_share(tested)} |")
-        else:
+        if objective.kind == "cost":
             value = f"{chosen.costs.get(objective.name, float('nan')):g}"
             rows.append(f"| {objective.name} | {value} | {value} |")
     versions = settings.get("versions", {})
@@ -253,7 +251,7 @@ Base: `{source["base"]}` (fingerprint `{hashes.get(BASE)}`). Sources:
 Methods: {", ".join(methods)}. The exact recipe, slot by slot, is in `recipe.json` (id `{chosen.recipe.id}`).
 It is trial {trial} of a search with seed {settings.get("seed")} by automerge {versions.get("automerge", "?")}.
 
-| objective | search items | test items |
+| task or cost | search items | test items |
 |---|---|---|
 {chr(10).join(rows)}
 

@@ -16,14 +16,16 @@ evaluate, first on few items; the model says which go further, and which belong 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge import fidelity
 from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
 from automerge.acquisition.pool import evolve
+from automerge.acquisition.preference import Preference
 from automerge.acquisition.selection import select
 from automerge.fidelity import Ladder
 from automerge.landscape.beliefs import Beliefs
@@ -32,7 +34,7 @@ from automerge.ledger import Ledger
 from automerge.mating import mate, mate_by_gene, tied_share
 from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
-from automerge.records import Constraint, Objective, Proposal, Trial
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
 from automerge.variation import Layout, new_sample
 
 OPERATOR = "acquisition"
@@ -59,6 +61,10 @@ class BayesEvolution:
     `features` the model sees raw genes, without `block_operators` candidates vary gene by gene, without `rungs` every
     model is evaluated on all items, without `racing` a promotion is never given up.
 
+    New models begin at `first_rung`, one of the ladder's, by default that of `fidelity.first_rung`. A preference, by
+    names of objectives, says where on the front to look: improvements count above `reference_point`, or the search
+    goes towards `aspiration` and, once something is as good, above it.
+
     Holds the trials told, the genotypes asked, the last hyperparameters and the models chosen but not yet asked for.
     """
 
@@ -78,11 +84,19 @@ class BayesEvolution:
         block_operators: bool = True,
         rungs: bool = True,
         racing: bool = True,
+        first_rung: int | None = None,
+        reference_point: Mapping[str, float] | None = None,
+        aspiration: Mapping[str, float] | None = None,
     ) -> None:
+        """Raises ValueError if a preference names what is no objective, or the first rung is none of the ladder's."""
         self._space = space
         self._layout = Layout.of(space.genes)
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=rungs)
         self._beliefs = Beliefs(View(space, objectives, constraints, raw=not features), seed=seed)
+        self._preference = Preference(self._ledger.objectives, reference_point=reference_point, aspiration=aspiration)
+        if first_rung is not None and first_rung not in ladder.rungs:
+            raise ValueError(f"first_rung: {first_rung} is none of the rungs {', '.join(map(str, ladder.rungs))}")
+        self._first_rung: int | None = first_rung
         self._seed = seed
         self._n_initial = n_initial
         self._batch = batch
@@ -115,7 +129,7 @@ class BayesEvolution:
         self._n_new += 1
         self._ledger.see(genotype)
         self._pending[genotype.tobytes()] = genotype
-        return Proposal(genotype, self._ledger.first_stop, {"operator": operator})
+        return Proposal(genotype, self._begin(), {"operator": operator})
 
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial."""
@@ -134,6 +148,15 @@ class BayesEvolution:
         wide = widest(points, self._reference(), len(points))
         order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
         return [alive[k].id for k in order if alive[k].n_items < full][:n]
+
+    def _begin(self) -> int:
+        """The rung at which new models begin."""
+        if self._ledger.first_stop == self._ledger.ladder.rungs[-1]:
+            return self._ledger.first_stop
+        if self._first_rung is None:
+            references = [trial for trial in self._ledger.alive if trial.origin["operator"] == REFERENCE]
+            self._first_rung = fidelity.first_rung(self._ledger.ladder, references)
+        return self._first_rung
 
     def _promotion(self, landscape: Landscape) -> Proposal | None:
         """The next piece of a promotion under way, or of a new one, of a trial that may reach the front."""
@@ -232,6 +255,7 @@ class BayesEvolution:
             known=known,
             pending=np.array(list(self._pending.values())).reshape(-1, known.shape[1]),
             reference=self._reference(),
+            aspiration=self._preference.aspiration,
             n=self._batch - n_blind,
             seed=int(rng.integers(2**31)),
         )
@@ -250,8 +274,6 @@ class BayesEvolution:
         return mate(first, second, self._layout, rng, tied=tied_share(self._n_new))[0]
 
     def _reference(self) -> NDArray[np.float64]:
-        """The point above which improvements count, shape (n_objectives,): a little below the worst source."""
+        """The point above which improvements count, shape (n_objectives,): that of the user, else of the sources."""
         sources = [trial for trial in self._ledger.alive if trial.origin.get("kind") == "source"]
-        points = self._ledger.points(sources or self._ledger.alive)
-        span = np.ptp(points, axis=0)
-        return np.asarray(points.min(axis=0) - 0.1 * np.where(span > 0, span, 1.0))
+        return self._preference.reference(self._ledger.points(sources or self._ledger.alive))

@@ -90,8 +90,7 @@ class Smac:
         self._worst = np.ones(len(self._is_task))
         self._n_asked = 0
         self._known: dict[bytes, Trial] = {}
-        self._reached: dict[bytes, int] = {}
-        self._flying: dict[bytes, int] = {}
+        self._flying: dict[bytes, int | None] = {}
         self._waiting: dict[bytes, list[tuple[int, TrialInfo]]] = {}
         self._due: deque[tuple[int, int]] = deque()
         # The first ask starts Hyperband. It comes before the references are told, which would otherwise fill the first
@@ -117,7 +116,7 @@ class Smac:
                 return proposal
         genotype = new_sample(self._space, self._ledger.seen, np.random.default_rng([self._seed, self._n_asked]))
         self._ledger.see(genotype)
-        self._flying[_key(genotype)] = self._ledger.first_stop
+        self._flying.setdefault(_key(genotype), None)
         return Proposal(genotype, self._ledger.first_stop, {"operator": "sample"})
 
     def tell(self, trial: Trial) -> None:
@@ -125,20 +124,23 @@ class Smac:
         is_first = trial.id not in self._ledger.trials
         self._ledger.tell(trial)
         key = _key(trial.genotype)
-        self._known[key] = trial
-        self._reached[key] = max(trial.n_items, self._flying.pop(key, 0))
-        waiting = self._waiting.pop(key, [])
+        # A model is a trial twice where the space is used up: then what counts is the one evaluated further.
+        known = self._known.get(key)
+        if known is None or known.id == trial.id or trial.n_items > known.n_items:
+            known = self._known[key] = trial
+        if self._flying.get(key) in (None, trial.id):
+            self._flying.pop(key, None)
         if is_first and trial.origin["operator"] != OPERATOR:
             self._add(trial)
-        for stop, info in waiting:
-            if self._answers(trial, stop):
-                self._smac.tell(info, self._value(trial), save=False)
-            else:
-                self._waiting.setdefault(key, []).append((stop, info))
-        if key in self._waiting:
-            # Another configuration of this model was asked for further than this one while it was in flight.
-            self._flying[key] = min(stop for stop, _ in self._waiting[key])
-            self._due.append((trial.id, self._flying[key]))
+        waiting = self._waiting.pop(key, [])
+        for _, info in (each for each in waiting if _answers(known, each[0])):
+            self._smac.tell(info, self._value(known), save=False)
+        if unanswered := [each for each in waiting if not _answers(known, each[0])]:
+            self._waiting[key] = unanswered
+            if key not in self._flying:
+                # Another configuration of this model was asked for further than this one while it was in flight.
+                self._due.append((known.id, min(stop for stop, _ in unanswered)))
+                self._flying[key] = known.id
 
     def promising(self, n: int) -> list[int]:
         """Ids of at most n partly evaluated trials that most likely belong on the front, best first."""
@@ -163,26 +165,22 @@ class Smac:
         key, stop = _key(genotype), self._stop(info)
         self._budgets[stop] = info.budget
         trial = self._known.get(key)
-        if trial is not None and self._answers(trial, stop):
+        if trial is not None and _answers(trial, stop):
             self._smac.tell(info, self._value(trial), save=False)
             return None
         self._waiting.setdefault(key, []).append((stop, info))
         if key in self._flying:
             return None
-        self._flying[key] = stop
+        self._flying[key] = None if trial is None else trial.id
         if trial is not None:
             return self._ledger.promote(trial, stop)
         self._ledger.see(genotype)
         return Proposal(genotype, stop, {"operator": OPERATOR})
 
-    def _answers(self, trial: Trial, stop: int) -> bool:
-        """Whether what is known of a trial answers its evaluation up to item `stop`."""
-        return trial.status != "ok" or self._reached[_key(trial.genotype)] >= stop
-
     def _add(self, trial: Trial) -> None:
-        """Tells SMAC a trial that it did not ask for, if it can express it and the trial ended at a known rung."""
+        """Tells SMAC a trial that it did not ask for, if it can express it and the trial ended at a rung."""
         config = self._configurations.configuration(trial.genotype)
-        budget = self._budgets.get(self._reached[_key(trial.genotype)])
+        budget = self._budgets.get(trial.n_items)
         if config is not None and budget is not None:
             # Under another seed than SMAC's own it would be another trial to SMAC.
             (key,) = self._smac.intensifier.get_instance_seed_keys_of_interest()
@@ -206,7 +204,7 @@ class Smac:
             return np.full(len(self._is_task), np.nan)
         alive = self._ledger.alive
         values = self._ledger.points(alive)[[each.id for each in alive].index(trial.id)]
-        return np.where(self._is_task, 1 - values, -values)
+        return np.asarray(np.where(self._is_task, 1 - values, -values))
 
     def _stop(self, info: TrialInfo) -> int:
         """The rung of a budget. SMAC divides by eta without rounding, the ladder rounds every rung down."""
@@ -297,10 +295,27 @@ def _facade(
             ),
             initial_design=facade.get_initial_design(scenario, n_configs=n_initial),
             config_selector=facade.get_config_selector(scenario, retrain_after=retrain_after),
-            acquisition_maximizer=facade.get_acquisition_maximizer(
-                scenario, challengers=challengers, local_search_iterations=local_searches
-            ),
+            acquisition_maximizer=_maximizer(scenario, challengers=challengers, local_searches=local_searches),
         )
+
+
+def _maximizer(scenario: Scenario, *, challengers: int, local_searches: int) -> Any:
+    """SMAC's search for the maximum of the acquisition function, with the starts of its local searches in order.
+
+    SMAC takes them from a set of configurations, whose order is that of salted hashes: another in every process,
+    and with it other proposals from one seed.
+    """
+    found = MultiFidelityFacade.get_acquisition_maximizer(
+        scenario, challengers=challengers, local_search_iterations=local_searches
+    )
+    search: Any = found._local_search
+    unordered = search._get_initial_points
+
+    def ordered(*arguments: Any) -> list[Configuration]:
+        return sorted(unordered(*arguments), key=lambda config: config.get_array().tobytes())
+
+    search._get_initial_points = ordered
+    return found
 
 
 def _forest(scenario: Scenario) -> RandomForest:
@@ -319,6 +334,11 @@ def _forest(scenario: Scenario) -> RandomForest:
         seed=scenario.seed,
         n_jobs=1,
     )
+
+
+def _answers(trial: Trial, stop: int) -> bool:
+    """Whether what is known of a trial answers its evaluation up to item `stop`."""
+    return trial.status != "ok" or trial.n_items >= stop
 
 
 def _key(genotype: NDArray[np.float64]) -> bytes:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from automerge import methods
 from automerge.fidelity import Ladder
+from automerge.optimizers.bayes_evolution import BayesEvolution
 from automerge.optimizers.catcma import CatCma
 from automerge.optimizers.evolution import Evolution
 from automerge.optimizers.optuna_nsga2 import OptunaNsga2
@@ -91,6 +92,21 @@ SPACES: dict[str, Callable[[], Space]] = {
 OptimizerFactory = Callable[[Space, Sequence[Objective], Ladder, int], Optimizer]
 
 OPTIMIZERS: dict[str, OptimizerFactory] = {
+    "bayes_evolution": lambda s, o, ladder, seed: BayesEvolution(
+        space=s, objectives=o, ladder=ladder, seed=seed, n_initial=4, n_generations=2, n_children=20
+    ),
+    "bayes_evolution, raw and whole": lambda s, o, ladder, seed: BayesEvolution(
+        space=s,
+        objectives=o,
+        ladder=ladder,
+        seed=seed,
+        n_initial=4,
+        n_generations=2,
+        n_children=20,
+        features=False,
+        block_operators=False,
+        rungs=False,
+    ),
     "evolution": lambda s, o, ladder, seed: Evolution(space=s, objectives=o, ladder=ladder, seed=seed, n_initial=6),
     "random_search": lambda s, o, ladder, seed: RandomSearch(space=s, objectives=o, ladder=ladder, seed=seed),
     "random_search, full": lambda s, o, ladder, seed: RandomSearch(

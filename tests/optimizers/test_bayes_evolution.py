@@ -1,0 +1,194 @@
+"""What the model of the landscape is good for; what every optimizer must do is tested in conformance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from automerge.fidelity import Ladder
+from automerge.landscape.survival import MINIMUM
+from automerge.optimizers.bayes_evolution import OPERATOR, BayesEvolution
+from automerge.optimizers.random_search import RandomSearch
+from automerge.pareto import hypervolume
+from automerge.protocols import Optimizer, Space
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
+from tests.conformance.members import dis, lfs
+
+OBJECTIVES = (Objective("a"), Objective("b"))
+N_ITEMS = 270
+
+
+class Landscape:
+    """Two tasks over the features of a space: each wants its own half of the model from its own source."""
+
+    def __init__(self, space: Space, *, breaks: bool = False) -> None:
+        self.space = space
+        self.breaks = breaks
+        self.trials: dict[int, Trial] = {}
+
+    def truth(self, x: np.ndarray) -> np.ndarray:
+        found = []
+        layers = self.space.decode(x).layers
+        for source, half in (("left", layers[: len(layers) // 2]), ("right", layers[len(layers) // 2 :])):
+            shares = []
+            for layer in half:
+                weights = {read.source: read.weight for read in layer.components[0][1].inputs}
+                shares.append(weights.get(source, 0.0) / (sum(weights.values()) or 1.0))
+            found.append(0.2 + 0.7 * float(np.mean(shares or [0.0])))
+        return np.array(found)
+
+    def answer(self, optimizer: Optimizer, proposal: Proposal) -> Trial:
+        number = len(self.trials) if proposal.trial is None else proposal.trial
+        uniforms = np.random.default_rng(1).random((2, N_ITEMS))
+        right = uniforms[:, : proposal.stop] < self.truth(proposal.genotype)[:, None]
+        recipe = self.space.decode(proposal.genotype)
+        told = Trial(
+            number,
+            proposal.genotype,
+            recipe,
+            proposal.origin,
+            "ok",
+            {task: Result(proposal.stop, float(right[k].sum())) for k, task in enumerate("ab")},
+            {"layers": float(len(recipe.layers))},
+        )
+        if self.breaks and len(recipe.layers) > 6:
+            told = replace(told, status="invalid", results={})
+        self.trials[number] = told
+        optimizer.tell(told)
+        return told
+
+    def start(self, optimizer: Optimizer) -> None:
+        for name, reference in self.space.references().items():
+            if reference.genotype is not None:
+                origin = {"operator": REFERENCE, "name": name, "kind": reference.kind}
+                self.answer(optimizer, Proposal(reference.genotype, N_ITEMS, origin))
+
+
+def build(space: Space, kind: type[Any] = BayesEvolution, **options: Any) -> Any:
+    small = {"n_initial": 8, "n_generations": 4, "n_children": 40} if kind is BayesEvolution else {}
+    ladder = Ladder(minimum=30, maximum=N_ITEMS)
+    return kind(**{"space": space, "objectives": OBJECTIVES, "ladder": ladder, "seed": 0, **small, **options})
+
+
+def searched(landscape: Landscape, optimizer: Optimizer, n_items: int) -> float:
+    """The true hypervolume of all that was tried with so many items."""
+    landscape.start(optimizer)
+    spent = 0
+    while spent < n_items:
+        proposal = optimizer.ask()
+        begun = 0 if proposal.trial is None else landscape.trials[proposal.trial].n_items
+        landscape.answer(optimizer, proposal)
+        spent += proposal.stop - begun
+    points = np.array([landscape.truth(trial.genotype) for trial in landscape.trials.values()])
+    return hypervolume(points, np.full(2, 0.2))
+
+
+def test_it_finds_more_than_random_search_with_as_many_items() -> None:
+    found: dict[type[Any], Sequence[float]] = {
+        kind: [searched(Landscape(lfs()), build(lfs(), kind, seed=seed), 3000) for seed in (0, 1)]
+        for kind in (BayesEvolution, RandomSearch)
+    }
+    assert min(found[BayesEvolution]) > max(found[RandomSearch]) + 0.02
+
+
+def test_it_goes_on_from_a_log_as_if_it_had_never_stopped() -> None:
+    landscape = Landscape(lfs())
+    first = build(lfs())
+    landscape.start(first)
+    asked = []
+    for _ in range(24):
+        asked.append(first.ask())
+        landscape.answer(first, asked[-1])
+    again, replayed = build(lfs()), Landscape(lfs())
+    replayed.start(again)
+    for proposal in asked:
+        repeated = again.ask()
+        assert (repeated.genotype == proposal.genotype).all()
+        assert (repeated.stop, repeated.trial) == (proposal.stop, proposal.trial)
+        replayed.answer(again, repeated)
+    assert (first.ask().genotype == again.ask().genotype).all()
+
+
+def test_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
+    landscape, optimizer = Landscape(lfs()), build(lfs())
+    landscape.start(optimizer)
+    pieces: list[tuple[int, int]] = []
+    for _ in range(60):
+        proposal = optimizer.ask()
+        if proposal.trial is not None:
+            pieces.append((landscape.trials[proposal.trial].n_items, proposal.stop))
+        landscape.answer(optimizer, proposal)
+    assert {begun for begun, _ in pieces} >= {30, 52}
+    assert all(stop in (52, 90, 156, 270) for _, stop in pieces)
+    stopped = [trial for trial in landscape.trials.values() if trial.n_items in (52, 156)]
+    whole = build(lfs(), racing=False)
+    other = Landscape(lfs())
+    other.start(whole)
+    for _ in range(40):
+        other.answer(whole, whole.ask())
+    assert {trial.n_items for trial in other.trials.values()} <= {30, 90, 270}
+    assert stopped
+
+
+def test_broken_regions_are_left_once_they_are_known() -> None:
+    """Stacks of more than six layers break, which many samples are."""
+    space = dis(scaling=None)
+    landscape, optimizer = Landscape(space, breaks=True), build(space, n_initial=24)
+    landscape.start(optimizer)
+    deep: dict[bool, list[bool]] = {True: [], False: []}
+    for _ in range(90):
+        proposal = optimizer.ask()
+        n_broken = sum(trial.status == "invalid" for trial in landscape.trials.values())
+        if proposal.trial is None:
+            deep[n_broken >= MINIMUM].append(len(space.decode(proposal.genotype).layers) > 6)
+        landscape.answer(optimizer, proposal)
+    assert np.mean(deep[False]) > 0.2
+    assert len(deep[True]) > 10
+    assert np.mean(deep[True]) < 0.1
+
+
+@pytest.mark.parametrize("bound", [5, 7])
+def test_a_bound_on_the_layers_is_kept(bound: int) -> None:
+    space = dis()
+    constraint = Constraint("layers", "<=", bound)
+    landscape, optimizer = Landscape(space), build(space, constraints=[constraint])
+    landscape.start(optimizer)
+    chosen = []
+    for _ in range(50):
+        proposal = optimizer.ask()
+        if proposal.origin["operator"] == OPERATOR:
+            chosen.append(len(space.decode(proposal.genotype).layers))
+        landscape.answer(optimizer, proposal)
+    assert len(chosen) > 10
+    assert np.mean(np.array(chosen) <= bound) > 0.8  # some are the insurance
+
+
+def test_an_aspiration_draws_the_search_to_its_part_of_the_front() -> None:
+    def ends(**preference: Any) -> float:
+        landscape, optimizer = Landscape(lfs()), build(lfs(), **preference)
+        landscape.start(optimizer)
+        found = []
+        for _ in range(50):
+            proposal = optimizer.ask()
+            if proposal.origin["operator"] == OPERATOR and proposal.trial is None:
+                found.append(landscape.truth(proposal.genotype))
+            landscape.answer(optimizer, proposal)
+        return float(np.mean([a - b for a, b in found]))
+
+    assert ends(reference_point={"a": 0.6}) > ends(reference_point={"b": 0.6}) + 0.15
+    assert ends(aspiration={"a": 0.9, "b": 0.3}) > ends(aspiration={"a": 0.3, "b": 0.9}) + 0.15
+
+
+def test_a_first_rung_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="first_rung: 31 is none of the rungs 30, 90, 270"):
+        build(lfs(), first_rung=31)
+
+
+def test_new_models_begin_at_the_rung_that_the_user_names() -> None:
+    landscape, optimizer = Landscape(lfs()), build(lfs(), first_rung=90)
+    landscape.start(optimizer)
+    assert {optimizer.ask().stop for _ in range(4)} == {90}
