@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -304,7 +304,10 @@ class Search:
             self._searching += wall
         trial = self._trials[flight.trial.id]
         if flight.phase != "test":
-            trial = self._trials[trial.id] = advanced(trial, evaluation)
+            trial = advanced(trial, evaluation)
+            if flight.phase == "reference" and trial.origin["kind"] != "source":
+                trial = replace(trial, items={part.slice.task: part.values for part in evaluation.scores})
+            self._trials[trial.id] = trial
             if in_space(trial):
                 self._optimizer.tell(trial)
         return trial, evaluation, resumed

@@ -16,6 +16,7 @@ import torch
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
 from botorch.acquisition.multi_objective.parego import qLogNParEGO
+from botorch.acquisition.objective import GenericMCObjective
 from botorch.models.model import Model
 from botorch.posteriors import GPyTorchPosterior
 from botorch.sampling.normal import SobolQMCNormalSampler
@@ -81,14 +82,14 @@ def choose(
     reference: NDArray[np.float64],
     n: int,
     seed: int,
-    weights: NDArray[np.float64] | None = None,
+    aspiration: NDArray[np.float64] | None = None,
 ) -> list[int]:
     """At most n of the finalists, by number, each the best given those before it.
 
     `handicaps` are added to the logarithm of the improvement, such as that of the probability to work, shape
     (n_finalists,). Up to MAX_HYPERVOLUME objectives qLogNEHVI above `reference` is made large, of one objective
-    qLogNEI, of more qLogNParEGO with weights drawn anew for each (arXiv 2105.08195, 2310.20708). Given `weights` of
-    the objectives it is qLogNParEGO with these.
+    qLogNEI, of more qLogNParEGO with weights drawn anew for each (arXiv 2105.08195, 2310.20708). Given an
+    `aspiration` it is qLogNEI of the share of the way there from `reference`, in the objective that is worst off.
     """
     disable_compilation()
     chosen: list[int] = []
@@ -99,7 +100,9 @@ def choose(
         warnings.simplefilter("ignore", NumericalWarning)
         torch.manual_seed(seed)
         for _ in range(min(n, len(finalists))):
-            acquisition = _acquisition(model, baseline, [*pending, *chosen], rng, reference=reference, weights=weights)
+            acquisition = _acquisition(
+                model, baseline, [*pending, *chosen], rng, reference=reference, aspiration=aspiration
+            )
             values = acquisition(candidates).numpy() + handicaps
             values[[k for k, number in enumerate(finalists) if number in chosen]] = -np.inf
             chosen.append(int(finalists[int(values.argmax())]))
@@ -113,7 +116,7 @@ def _acquisition(
     rng: np.random.Generator,
     *,
     reference: NDArray[np.float64],
-    weights: NDArray[np.float64] | None,
+    aspiration: NDArray[np.float64] | None,
 ) -> Any:
     def column(numbers: Sequence[int]) -> Tensor:
         return torch.as_tensor(np.asarray(numbers, dtype=np.float64))[:, None]
@@ -126,9 +129,13 @@ def _acquisition(
         "prune_baseline": False,
         "cache_root": False,
     }
-    if model.num_outputs == 1:
+    if model.num_outputs == 1 and aspiration is None:
         return qLogNoisyExpectedImprovement(**common)
-    if weights is None and model.num_outputs <= MAX_HYPERVOLUME:
+    if aspiration is not None:
+        start, way = torch.as_tensor(reference), torch.as_tensor(aspiration - reference)
+        achieved = GenericMCObjective(lambda Y, **_: ((Y - start) / way).amin(dim=-1))
+        return qLogNoisyExpectedImprovement(objective=achieved, **common)
+    if model.num_outputs <= MAX_HYPERVOLUME:
         return qLogNoisyExpectedHypervolumeImprovement(ref_point=torch.as_tensor(reference), **common)
-    shares = rng.dirichlet(np.ones(model.num_outputs)) if weights is None else weights / weights.sum()
-    return qLogNParEGO(scalarization_weights=torch.as_tensor(shares), **common)
+    weights = torch.as_tensor(rng.dirichlet(np.ones(model.num_outputs)))
+    return qLogNParEGO(scalarization_weights=weights, **common)

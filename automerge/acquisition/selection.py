@@ -54,21 +54,17 @@ def select(
     front = landscape.believe(np.vstack([best[: BASELINE.get(m, MORE_BASELINE)], pending])).means
     belief = landscape.believe(pool)
     chance = landscape.chance(pool)
-    weights = None
     if aspiration is not None:
-        # Costs of an aspiration may lie beyond the sources': there is no way from above.
+        # An aspiration below the reference point in some objective asks nothing of it.
         aspiration = np.maximum(aspiration, reference + 1e-6)
         if (front >= aspiration).all(axis=1).any():
-            reference = aspiration
-        else:
-            weights = 1 / (aspiration - reference)
-    if weights is None:
+            reference, aspiration = aspiration, None
+    if aspiration is None:
         gains = expected_improvement(belief.means, belief.deviations, boxes(front, reference))
     else:
         draws = np.random.default_rng(seed).normal(size=(N_DRAWS, *belief.means.shape))
-        reached = achievements(belief.means + draws * belief.deviations, reference, reference + 1 / weights)
-        so_far = achievements(front, reference, reference + 1 / weights).max()
-        gains = np.maximum(reached - so_far, 0).mean(axis=0)
+        reached = achievements(belief.means + draws * belief.deviations, reference, aspiration)
+        gains = np.maximum(reached - achievements(front, reference, aspiration).max(), 0).mean(axis=0)
     gains = gains * chance
     finalists = np.argsort(-gains, kind="stable")[: FINALISTS.get(m, MORE_FINALISTS)]
     points = np.vstack([best[: BASELINE.get(m, MORE_BASELINE)], pending, pool[finalists]])
@@ -81,7 +77,7 @@ def select(
         finalists=range(first, len(points)),
         handicaps=np.log(np.maximum(chance[finalists], 1e-6)),
         reference=reference,
-        weights=weights,
+        aspiration=aspiration,
         n=n,
         seed=seed,
     )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from automerge.landscape.gaussian_process import Hyperparameters
 from automerge.landscape.model import TREES_UNTIL, Landscape, View, hyperparameters
 from automerge.landscape.rows import Rows
+from automerge.landscape.subset_noise import SubsetNoise
 from automerge.landscape.survival import Survival
 from automerge.landscape.trees import Trees
 from automerge.records import Trial
 
-FIRST_STEPS = 50
+FIRST_STEPS = 25
 """Steps of the optimizer in the first fit; later ones begin where the last ended."""
 
 NEXT_STEPS = 10
@@ -34,11 +34,10 @@ class Beliefs:
         self._hyper: Hyperparameters | None = None
         self._n_fitted = 0
 
-    def landscape(
-        self, trials: Sequence[Trial], offsets: Mapping[int, NDArray[np.float64]] | None = None
-    ) -> Landscape | None:
+    def landscape(self, trials: Sequence[Trial]) -> Landscape | None:
         """The landscape that trials of any status tell; None while fewer than two have results."""
-        measured = Rows.of(trials, self.view.tasks, offsets)
+        noise = SubsetNoise.of([trial.items for trial in trials if trial.items], self.view.tasks)
+        measured = Rows.of(trials, self.view.tasks, noise)
         if len(measured) < 2:
             return None
         rows = measured.winsorised()

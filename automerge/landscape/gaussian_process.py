@@ -1,12 +1,13 @@
 """A Gaussian process per task, fitted by BoTorch and asked thousands of times an instant.
 
-The model is BoTorch's `SingleTaskGP` with known noise, a Matern-5/2 kernel with one length scale per feature and the
-prior that widens with the number of features (arXiv 2402.02229). Its posterior for one batch of many points is what
-BoTorch would give, from one Cholesky factor; BoTorch itself, asked for candidates one by one, takes seconds.
+The model is BoTorch's `SingleTaskGP` with known noise and a Matern-5/2 kernel with one length scale per feature, whose
+prior widens with the square root of their number as in arXiv 2402.02229. Its posterior for one batch of many points is
+what BoTorch would give, from one Cholesky factor; BoTorch itself, asked for candidates one by one, takes seconds.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -14,15 +15,27 @@ import numpy as np
 import torch
 from botorch.exceptions.warnings import InputDataWarning, OptimizationWarning
 from botorch.models import SingleTaskGP
-from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
 from botorch.optim.fit import fit_gpytorch_mll_scipy
+from gpytorch.constraints import GreaterThan
+from gpytorch.kernels import MaternKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import LogNormalPrior
 from linear_operator.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 from torch import Tensor
 
 JITTER = 1e-6
 """Added to the standardised noise, so that equal recipes leave the covariance regular."""
+
+MODE = 0.8
+"""Likeliest length scale, over the square root of the number of features.
+
+Four times BoTorch's: weights of neighbouring layers move together, so a model differs from another in all its features
+at once. On logged merges of the zoo (layer-wise fusion, 20 to 140 rows) longer scales told held-out scores far better.
+"""
+
+WIDTH = 1.0
+"""Standard deviation of the logarithm of a length scale."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +131,15 @@ def _matern(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _model(features: NDArray[np.float64], means: NDArray[np.float64], variances: NDArray[np.float64]) -> SingleTaskGP:
-    n_tasks = means.shape[1]
-    kernel = get_covar_module_with_dim_scaled_prior(
-        ard_num_dims=features.shape[1],
-        batch_shape=torch.Size([n_tasks] if n_tasks > 1 else []),
-        use_rbf_kernel=False,
+    n_tasks, n_features = means.shape[1], features.shape[1]
+    batch = torch.Size([n_tasks] if n_tasks > 1 else [])
+    mode = MODE * math.sqrt(n_features)
+    kernel = MaternKernel(
+        nu=2.5,
+        ard_num_dims=n_features,
+        batch_shape=batch,
+        lengthscale_prior=LogNormalPrior(math.log(mode) + WIDTH**2, WIDTH),
+        lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=mode),
     )
     with warnings.catch_warnings():
         # Features are in their own units, not all scaled to the unit box, on purpose.

@@ -1,18 +1,19 @@
 """What was measured, as rows for a model: one per recipe, with its mean scores as angles and their known noise.
 
 A subset of n items is an unbiased view of a task, so no fidelity has a term of its own: a promotion replaces a row by a
-surer one. All recipes see the same items, so part of the noise is common to all and does not disturb comparisons.
+surer one. All recipes see the same items, so part of the noise is common to all and is taken off (`subset_noise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from automerge.landscape.angles import angles
+from automerge.landscape.subset_noise import SubsetNoise
 from automerge.records import Trial
 
 WINSOR = 3.0
@@ -32,22 +33,22 @@ class Rows:
     variances: NDArray[np.float64]
 
     @staticmethod
-    def of(
-        trials: Sequence[Trial], tasks: Sequence[str], offsets: Mapping[int, NDArray[np.float64]] | None = None
-    ) -> Rows:
+    def of(trials: Sequence[Trial], tasks: Sequence[str], noise: SubsetNoise | None = None) -> Rows:
         """The rows of trials that have results on all tasks; others are left out.
 
-        `offsets` say, by number of items, how much easier the first ones are than all, in mean scores of shape
-        (n_tasks,).
+        Without `noise` subsets are taken as drawn independently for every recipe.
         """
         known = [trial for trial in trials if trial.status == "ok" and all(task in trial.results for task in tasks)]
         results = [[trial.results[task] for task in tasks] for trial in known]
         n = np.array([[result.n for result in row] for row in results], dtype=np.float64).reshape(-1, len(tasks))
         totals = np.array([[result.total for result in row] for row in results]).reshape(-1, len(tasks))
-        for k, trial in enumerate(known):
-            if offsets and trial.n_items in offsets:
-                totals[k] = np.clip(totals[k] - offsets[trial.n_items] * n[k], 0.0, n[k])
+        if noise is not None:
+            for fidelity in {trial.n_items for trial in known}:
+                at = np.array([trial.n_items == fidelity for trial in known])
+                totals[at] = np.clip(totals[at] - noise.offsets(fidelity) * n[at], 0.0, n[at])
         means, variances = angles(totals, n)
+        if noise is not None:
+            variances = variances * noise.factors
         return Rows(tuple(trial.id for trial in known), np.array([trial.genotype for trial in known]), means, variances)
 
     def __len__(self) -> int:
@@ -64,21 +65,3 @@ class Rows:
     def at(self, chosen: NDArray[np.int64]) -> Rows:
         """Some of the rows."""
         return Rows(tuple(self.ids[k] for k in chosen), self.X[chosen], self.means[chosen], self.variances[chosen])
-
-
-def subset_offsets(curves: Sequence[Mapping[int, Sequence[float]]]) -> Mapping[int, NDArray[np.float64]]:
-    """By how much the first n items are easier than all, by n, shape (n_tasks,).
-
-    `curves` hold for recipes that were not chosen for their scores the mean by number of items. The mean difference is
-    shrunk towards 0 by its own standard error. Empty without at least two recipes.
-    """
-    if len(curves) < 2:
-        return {}
-    found = {}
-    full = max(curves[0])
-    for n in curves[0]:
-        differences = np.array([np.subtract(curve[n], curve[full]) for curve in curves if n in curve and full in curve])
-        mean = differences.mean(axis=0)
-        error = differences.var(axis=0, ddof=1) / len(differences)
-        found[n] = mean * mean**2 / (mean**2 + error + 1e-12)
-    return found

@@ -76,7 +76,7 @@ class BayesEvolution:
         ladder: Ladder,
         seed: int,
         constraints: Sequence[Constraint] = (),
-        n_initial: int = 16,
+        n_initial: int = 8,
         batch: int = 4,
         n_generations: int = 8,
         n_children: int = 150,

@@ -64,6 +64,16 @@ def test_a_batch_spreads_and_ends_with_the_finalists() -> None:
     assert sorted(choose(beliefs(means), finalists=[1, 2, 3], n=9, **options)) == [1, 2, 3]  # type: ignore[arg-type]
 
 
+def test_towards_an_aspiration_the_worst_off_objective_counts() -> None:
+    """The hypervolume would take the second candidate, which goes further on where enough is reached."""
+    means = np.array([[0.5, 0.3], [0.62, 0.45], [1.2, 0.35]])
+    options = {"baseline": [0], "pending": [], "finalists": [1, 2], "handicaps": np.zeros(2), "n": 1, "seed": 0}
+    reference = np.array([0.3, 0.25])
+    plain = choose(beliefs(means, 0.001), reference=reference, **options)  # type: ignore[arg-type]
+    aspiring = choose(beliefs(means, 0.001), reference=reference, aspiration=np.array([0.6, 0.5]), **options)  # type: ignore[arg-type]
+    assert (plain, aspiring) == ([2], [1])
+
+
 def test_a_handicap_outweighs_a_larger_gain() -> None:
     means = np.array([[0.5, 0.5], [0.8, 0.8], [0.7, 0.7]])
     options = {"baseline": [0], "pending": [], "finalists": [1, 2], "reference": np.zeros(2), "n": 1, "seed": 0}

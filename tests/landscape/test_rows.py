@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from automerge.landscape.rows import Rows, subset_offsets
+from automerge.landscape.rows import Rows
+from automerge.landscape.subset_noise import SubsetNoise
 from tests.toy import trial
 
 TASKS = ("a", "b")
@@ -28,10 +29,17 @@ def test_no_trials_are_no_rows() -> None:
     assert len(Rows.of([], TASKS)) == 0
 
 
-def test_offsets_are_taken_off_the_means_of_their_fidelity() -> None:
+def test_offsets_are_taken_off_the_means_of_their_fidelity_and_common_noise_off_the_variances() -> None:
+    class Known(SubsetNoise):
+        def offsets(self, n: int) -> np.ndarray:
+            return np.array([0.1, -0.2]) if n == 300 else np.zeros(2)
+
+    noise = Known([np.empty((0, 0))] * 2)
+    noise.factors = np.array([0.5, 1.0])
     trials = [trial(k, x(k), {"a": (n, 0.5 * n), "b": (n, 0.9 * n)}) for k, n in enumerate((300, 900))]
-    rows = Rows.of(trials, TASKS, {300: np.array([0.1, -0.2])})
+    rows = Rows.of(trials, TASKS, noise)
     assert np.sin(rows.means) ** 2 == pytest.approx(np.array([[0.4, 1.0], [0.5, 0.9]]), abs=0.003)
+    assert rows.variances == pytest.approx(Rows.of(trials, TASKS).variances * [0.5, 1.0])
 
 
 def test_means_far_below_the_median_are_cut_off_and_others_stay() -> None:
@@ -46,14 +54,3 @@ def test_means_far_below_the_median_are_cut_off_and_others_stay() -> None:
 def test_equal_means_are_not_cut_off() -> None:
     rows = Rows.of([trial(k, x(k), {"a": (100, 50.0 if k else 10.0)}) for k in range(6)], ["a"])
     assert (rows.winsorised().means == rows.means).all()
-
-
-def test_an_offset_common_to_all_is_found_and_noise_is_shrunk() -> None:
-    rng = np.random.default_rng(0)
-    common = [{30: np.array([0.6, 0.5 + rng.normal() * 0.1]), 90: np.array([0.5, 0.5])} for _ in range(12)]
-    found = subset_offsets(common)
-    assert found[30][0] == pytest.approx(0.1, abs=1e-6)
-    raw = np.mean([curve[30][1] - 0.5 for curve in common])
-    assert abs(found[30][1]) < abs(raw)
-    assert found[90].tolist() == [0.0, 0.0]
-    assert subset_offsets(common[:1]) == {}

@@ -23,19 +23,22 @@ N_ITEMS = 270
 
 
 class Landscape:
-    """Two tasks over the features of a space: each wants its own half of the model from its own source."""
+    """Two tasks: each wants its own half of the model from its own source, or in conflict all of it."""
 
-    def __init__(self, space: Space, *, breaks: bool = False) -> None:
+    def __init__(self, space: Space, *, breaks: bool = False, conflict: bool = False) -> None:
         self.space = space
         self.breaks = breaks
+        self.conflict = conflict
         self.trials: dict[int, Trial] = {}
 
     def truth(self, x: np.ndarray) -> np.ndarray:
         found = []
         layers = self.space.decode(x).layers
-        for source, half in (("left", layers[: len(layers) // 2]), ("right", layers[len(layers) // 2 :])):
+        middle = len(layers) // 2
+        parts = (layers, layers) if self.conflict else (layers[:middle], layers[middle:])
+        for source, part in zip(("left", "right"), parts, strict=True):
             shares = []
-            for layer in half:
+            for layer in part:
                 weights = {read.source: read.weight for read in layer.components[0][1].inputs}
                 shares.append(weights.get(source, 0.0) / (sum(weights.values()) or 1.0))
             found.append(0.2 + 0.7 * float(np.mean(shares or [0.0])))
@@ -148,7 +151,7 @@ def test_broken_regions_are_left_once_they_are_known() -> None:
         landscape.answer(optimizer, proposal)
     assert np.mean(deep[False]) > 0.2
     assert len(deep[True]) > 10
-    assert np.mean(deep[True]) < 0.1
+    assert np.mean(deep[True]) < 0.15
 
 
 @pytest.mark.parametrize("bound", [5, 7])
@@ -169,7 +172,7 @@ def test_a_bound_on_the_layers_is_kept(bound: int) -> None:
 
 def test_an_aspiration_draws_the_search_to_its_part_of_the_front() -> None:
     def ends(**preference: Any) -> float:
-        landscape, optimizer = Landscape(lfs()), build(lfs(), **preference)
+        landscape, optimizer = Landscape(lfs(), conflict=True), build(lfs(), **preference)
         landscape.start(optimizer)
         found = []
         for _ in range(50):
