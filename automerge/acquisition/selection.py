@@ -89,4 +89,4 @@ def _feasible_first(landscape: Landscape, known: Genotypes) -> Genotypes:
     belief = landscape.believe(known)
     order = best_first(belief.means + OPTIMISM * belief.deviations)
     keeps = landscape.chance(known)[order] >= 0.5
-    return known[np.concatenate([order[keeps], order[~keeps]])]
+    return np.asarray(known[np.concatenate([order[keeps], order[~keeps]])])

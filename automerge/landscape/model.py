@@ -25,6 +25,9 @@ TREES_UNTIL = 80
 """Rows from which on the trees have no say: they begin with a half."""
 
 
+N_SAMPLED = 200
+"""Samples of the space that tell how far models usually lie apart."""
+
 DIGITS = 6
 """Decimals to which features are compared."""
 
@@ -41,7 +44,8 @@ class View:
     """How objectives follow from tasks and costs, and genotypes become features.
 
     `tasks` are those whose scores are modelled. With `raw` the features are the genes themselves, each over its range,
-    instead of what the space would have seen.
+    instead of what the space would have seen. `distance` is the root mean square of that between the features of two
+    samples of the space.
     """
 
     def __init__(
@@ -63,6 +67,9 @@ class View:
         self._lower = np.array([gene.lower for gene in space.genes])
         self._span = np.array([max(gene.upper - gene.lower, 1e-9) for gene in space.genes])
         self._n_choices = np.array([gene.n_choices for gene in space.genes])
+        # Twice the variance is the mean square of the distance between two draws.
+        spread = self.features(space.sample(N_SAMPLED, np.random.default_rng(0))).var(axis=0).sum()
+        self.distance = float(np.sqrt(2 * spread)) or 1.0
 
     def features(self, X: Genotypes) -> NDArray[np.float64]:
         """What the models see of canonical genotypes, shape (n, n_features)."""
@@ -179,7 +186,8 @@ class Landscape:
 def hyperparameters(view: View, rows: Rows, *, start: Hyperparameters | None, n_steps: int) -> Hyperparameters:
     """Those fitted to the best MAX_FITTED of the rows."""
     chosen = rows.at(best_first(rows.means)[:MAX_FITTED])
-    return fit(view.features(chosen.X), chosen.means, chosen.variances, start=start, n_steps=n_steps)
+    features = view.features(chosen.X)
+    return fit(features, chosen.means, chosen.variances, distance=view.distance, start=start, n_steps=n_steps)
 
 
 def _shares(objective: Objective) -> Mapping[str, float]:

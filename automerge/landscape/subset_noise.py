@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 4
+LEAST = 3
 """Models from which on something is learned."""
 
 DOUBT = 8.0

@@ -264,7 +264,7 @@ class BayesEvolution:
     def _fitness(self, landscape: Landscape, X: Genotypes) -> Points:
         """What the evolution makes large: believed values, less where a model likely breaks or breaks a constraint."""
         points = landscape.believe(X).means
-        return points - (1 - landscape.chance(X))[:, None] * np.ptp(points, axis=0)
+        return np.asarray(points - (1 - landscape.chance(X))[:, None] * np.ptp(points, axis=0))
 
     def _vary(
         self, first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator

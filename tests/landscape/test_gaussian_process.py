@@ -22,7 +22,7 @@ def data(n_tasks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def of_botorch(X: np.ndarray, Y: np.ndarray, V: np.ndarray, hyper: Hyperparameters) -> Any:
-    model = gaussian_process._model(X, Y, V)
+    model = gaussian_process._model(X, Y, V, 1.0)
     model.covar_module.lengthscale = hyper.lengthscales[:, None, :] if Y.shape[1] > 1 else hyper.lengthscales
     model.mean_module.constant.data.copy_(hyper.constants.reshape(model.mean_module.constant.shape))
     return model.eval()
@@ -60,8 +60,8 @@ def test_a_fit_raises_the_density_and_goes_on_from_where_it_ended(n_tasks: int) 
         with torch.no_grad():
             return float(mll(model(*model.train_inputs), model.train_targets).sum())
 
-    short = fit(X, Y, V, n_steps=3)
-    longer = fit(X, Y, V, start=short, n_steps=20)
+    short = fit(X, Y, V, distance=1.0, n_steps=3)
+    longer = fit(X, Y, V, start=short, distance=1.0, n_steps=20)
     flat = Hyperparameters(torch.full((n_tasks, D), 5.0, dtype=torch.float64), torch.zeros(n_tasks).double())
     assert density(short) > density(flat)
     assert density(longer) > density(short)
@@ -70,7 +70,7 @@ def test_a_fit_raises_the_density_and_goes_on_from_where_it_ended(n_tasks: int) 
 
 def test_a_fit_and_its_posterior_tell_held_out_scores() -> None:
     X, Y, V = data(2)
-    posterior = Posterior(X[:30], Y[:30], V[:30], fit(X[:30], Y[:30], V[:30], n_steps=40))
+    posterior = Posterior(X[:30], Y[:30], V[:30], fit(X[:30], Y[:30], V[:30], distance=1.0, n_steps=40))
     means, deviations = posterior.predict(X[30:])
     assert np.abs(means - Y[30:]).mean() < 0.04
     assert np.abs(Y.mean(axis=0) - Y[30:]).mean() > 0.08
@@ -80,5 +80,5 @@ def test_a_fit_and_its_posterior_tell_held_out_scores() -> None:
 def test_equal_scores_leave_a_posterior_that_tells_them() -> None:
     X, _, V = data(1)
     flat = np.full((N, 1), 0.4)
-    means, _ = Posterior(X, flat, V, fit(X, flat, V, n_steps=3)).predict(X)
+    means, _ = Posterior(X, flat, V, fit(X, flat, V, distance=1.0, n_steps=3)).predict(X)
     assert means == pytest.approx(np.full((N, 1), 0.4))

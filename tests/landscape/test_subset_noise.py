@@ -33,6 +33,6 @@ def test_items_that_are_hard_for_all_scatter_less_than_independent_ones() -> Non
 
 
 def test_few_models_say_nothing() -> None:
-    noise = SubsetNoise.of([{"a": (1.0, 0.0, 1.0)}] * 3, ["a", "b"])
+    noise = SubsetNoise.of([{"a": (1.0, 0.0, 1.0)}] * 2, ["a", "b"])
     assert noise.factors.tolist() == [1.0, 1.0]
     assert noise.offsets(2).tolist() == [0.0, 0.0]

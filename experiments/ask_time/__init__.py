@@ -1,0 +1,1 @@
+"""Study: how long optimizers think, at many trials and dimensions."""
