@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
 from automerge.protocols import Space
-from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
 from automerge.variation import N_TRIES, new_sample
 
 
@@ -89,12 +90,16 @@ class Foreign(ABC):
     def _values(self, trial: Trial) -> NDArray[np.float64] | None:
         """Objective values of shape (n_objectives,), larger is better, None for a trial that is not ok.
 
-        A trial that breaks constraints has values below all others'.
+        Of references they are those of the items with which suggestions begin, where these are known: the first items
+        may be easier than the rest. A trial that breaks constraints has values below those of all trials so far.
         """
         if trial.status != "ok":
             return None
-        alive = self._ledger.alive
-        return np.asarray(self._ledger.points(alive)[[each.id for each in alive].index(trial.id)])
+        stop = self._ledger.first_stop
+        begun = {task: Result(min(stop, len(items)), sum(items[:stop])) for task, items in trial.items.items()}
+        alive = [replace(trial, results=begun) if begun else trial]
+        alive += [each for each in self._ledger.alive if each.id != trial.id]
+        return np.asarray(self._ledger.points(alive)[0])
 
     @abstractmethod
     def _suggest(self) -> tuple[Any, NDArray[np.float64]]:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from automerge.fidelity import Ladder
 from automerge.optuna_study import OptunaStudy, optuna
 from automerge.protocols import Space
-from automerge.records import Constraint, Objective
+from automerge.records import Constraint, Objective, Trial
 
 
 class OptunaNsga2(OptunaStudy):
     """Optuna's NSGAIISampler over the space's parameters.
 
-    The first generation of `population` trials are the references and samples of the space. Parents hand on only the
-    parameters that all trials have, and the others are drawn at random in every child; so by default the space is
-    `flat`, without conditions. `flat: false` is how the sampler acts on a space with conditions.
+    The first generation of `population` trials are references, at most half, and samples of the space. Parents hand on
+    only the parameters that all trials have, and the others are drawn at random in every child; so by default the space
+    is `flat`, without conditions. `flat: false` is how the sampler acts on a space with conditions.
     """
 
     operator = "optuna_nsga2"
@@ -43,6 +43,11 @@ class OptunaNsga2(OptunaStudy):
             flat=flat,
         )
         self._population = population
+
+    def _begin_from(self, trial: Trial) -> None:
+        # A generation of references alone would leave nothing to cross over with.
+        if self._n_trials < self._population // 2:
+            super()._begin_from(trial)
 
     def _begins(self) -> bool:
         return self._n_trials < self._population

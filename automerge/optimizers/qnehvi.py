@@ -187,8 +187,8 @@ class QNoisyExpectedHypervolume:
 
 
 def _variance(trial: Trial, objective: Objective) -> float:
-    """The variance of a measured mean; costs are exact."""
-    return trial.results[objective.name].standard_error ** 2 if objective.kind == "task" else 0.0
+    """The variance of a measured mean, or of a weighted mean of several tasks; costs are exact."""
+    return sum(share**2 * trial.results[task].standard_error ** 2 for task, share in objective.shares)
 
 
 def _fitted(X: Tensor, Y: Tensor, variances: Tensor) -> ModelListGP:

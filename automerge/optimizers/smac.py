@@ -86,7 +86,7 @@ class Smac:
             local_searches=local_searches,
             retrain_after=retrain_after,
         )
-        self._is_task = np.array([objective.kind == "task" for objective in objectives])
+        self._is_task = np.array([objective.kind != "cost" for objective in objectives])
         self._worst = np.ones(len(self._is_task))
         self._n_asked = 0
         self._known: dict[bytes, Trial] = {}

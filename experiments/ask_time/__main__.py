@@ -1,6 +1,6 @@
 """Seconds that an optimizer thinks about its next proposal, by the number of trials, on one thread.
 
-The scores are a cheap known function of layer-wise fusions of 25 layers (304 features), so only thinking is measured.
+The scores are a cheap known function of layer-wise fusions of 25 layers (304 genes, 380 features), so only thinking is measured.
 
 python -m experiments.ask_time                                  # bayes_evolution, 500 trials; writes results.json
 python -m experiments.ask_time --optimizers evolution tpe --trials 100 --write no
@@ -54,9 +54,13 @@ class Scores:
         right = self._items[:, : proposal.stop] < chances[:, None]
         number = len(self.trials) if proposal.trial is None else proposal.trial
         results = {each.name: Result(proposal.stop, float(right[k].sum())) for k, each in enumerate(self.objectives)}
+        # The items of uniform merges, one by one, tell how easy the first ones are.
+        uniform = proposal.origin.get("kind") == "uniform"
+        items = {each.name: tuple(right[k].tolist()) for k, each in enumerate(self.objectives)} if uniform else {}
         recipe = self.space.decode(proposal.genotype)
         costs = {"layers": float(N_LAYERS)}
-        self.trials[number] = Trial(number, proposal.genotype, recipe, proposal.origin, "ok", results, costs)
+        known = Trial(number, proposal.genotype, recipe, proposal.origin, "ok", results, costs, items=items)
+        self.trials[number] = known
         optimizer.tell(self.trials[number])
 
 
@@ -103,6 +107,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--write", choices=("yes", "no"), default="yes")
     options = parser.parse_args()
+    size = len(Scores(1).space.feature_names)
     torch.set_num_threads(1)
     table = Table(title=f"seconds of ask, {options.trials} trials, one thread", title_justify="left")
     columns = ("optimizer", "tasks", "in flight", "median", "worst", "mean", "median of the last", "worst of the last")
@@ -119,7 +124,7 @@ def main() -> None:
                 table.add_row(name, str(n_tasks), str(n_workers), *(f"{value:.3f}" for value in values))
     Console().print(table)
     if options.write == "yes":
-        results = {"machine": describe(), "trials": options.trials, "features": 4 * (3 * N_LAYERS + 1), "rows": rows}
+        results = {"machine": describe(), "trials": options.trials, "features": size, "rows": rows}
         (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

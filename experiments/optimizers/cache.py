@@ -116,7 +116,7 @@ class CachedEvaluator:
 
     Scores, their order, status, reason, layers and parameters are those of an evaluation without the store, as far as
     a model's answer to an item does not depend on the items beside it in a batch, which nested fidelities rest on
-    too. A model that once was `invalid` or `failed` stays so, but for items of which scores are stored. Seconds, and
+    too. A model that once was `invalid` stays so, but for items of which scores are stored. Seconds, and
     the tokens among the costs, are those really spent: none where everything is stored, but for the look-up.
     """
 
@@ -166,7 +166,7 @@ class CachedEvaluator:
         answer = self._evaluate(Query(recipe, tuple(Slice(*place, 0, len(rows)) for place, rows in missing.items())))
         if answer.status == "ok":
             self._store.write_scores(model, [(self._stored_as[scores.slice.task], scores) for scores in answer.scores])
-        else:
+        elif answer.status == "invalid":  # what failed may succeed with more memory or another neighbour
             self._store.write_fault(model, Fault(answer.status, answer.reason))
         return answer
 

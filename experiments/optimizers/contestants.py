@@ -17,6 +17,14 @@ class Contestant:
     line: str = "-"
     ablation: bool = False
 
+    def at(self, first_rung: int) -> tuple[str, ...]:
+        """Its overrides where the lowest rung is this one.
+
+        The focus would choose its first rung by measured seconds, which here depend on what other runs have stored.
+        """
+        chooses = self.overrides[0] == f"optimizer={FOCUS}"
+        return (*self.overrides, f"optimizer.first_rung={first_rung}") if chooses else self.overrides
+
 
 def _named(name: str, colour: str, line: str = "-", *options: str) -> Contestant:
     return Contestant((f"optimizer={name}", *(f"optimizer.{option}" for option in options)), colour, line)

@@ -27,6 +27,8 @@ DPI = 130
 
 def draw_hypervolumes(results: Results, focus: str, path: Path) -> None:
     """Writes a panel for each problem: mean hypervolume on test items over items, with a standard error each way."""
+    if not results.runs:
+        raise ValueError("no finished run of an optimizer that is no ablation; start `run` first")
     n_columns = min(N_COLUMNS, len(results.problems))
     n_rows = -(-len(results.problems) // n_columns)
     n_legend = -(-len(results.optimizers) // N_LEGEND)

@@ -41,7 +41,7 @@ class Scale:
     trials: int = 200
     least: int = 30
     most: int = 300
-    test_items: int = 600
+    test_items: int = 50
 
     @property
     def rungs(self) -> tuple[int, ...]:

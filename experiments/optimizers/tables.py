@@ -45,7 +45,9 @@ def costs(results: Results) -> str:
                         optimizer,
                         f"{mean('n_trials'):.0f}",
                         f"{100 * lost:.1f}",
+                        f"{mean('n_evaluations'):.0f}",
                         f"{mean('items_nested'):.0f}",
+                        f"{mean('items_verified'):.0f}",
                         f"{mean('items_full') / mean('items_nested'):.2f}",
                         f"{mean('ask_seconds'):.1f}",
                         f"{1000 * np.median([run['ask_median'] for run in runs]):.1f}",
@@ -54,7 +56,18 @@ def costs(results: Results) -> str:
                         f"{mean('seconds'):.0f}",
                     ]
                 )
-    header = ["problem", "optimizer", "trials", "not ok, %", "items", "full/nested", "ask, s", "median ask, ms"]
+    header = [
+        "problem",
+        "optimizer",
+        "trials",
+        "not ok, %",
+        "evaluations",
+        "items",
+        "verified",
+        "full/nested",
+        "ask, s",
+        "median ask, ms",
+    ]
     return _table([*header, "worst ask, s", "tell, s", "run, s"], rows)
 
 
@@ -84,9 +97,9 @@ def reaching(results: Results, focus: str) -> str:
         best = max(rivals, key=final)
         ratio = final(focus) / final(best) if final(best) > 0 else np.nan
         tested = {name: results.curves(problem, name, "gain").mean(axis=0) for name in (focus, *rivals)}
-        target = max(tested[name][-1] for name in rivals)
+        target = tested[best][-1]
         searched = {name: results.trajectory(problem, name) for name in (focus, *rivals)}
-        goal = max(searched[name][-1] for name in rivals)
+        goal = searched[best][-1]
         rows.append(
             [
                 problem,

@@ -20,6 +20,7 @@ from automerge.log import LOG, RunLog
 from automerge.protocols import Optimizer
 from automerge.records import Proposal, Slice, Trial
 from automerge.runners.serial import SerialRunner
+from automerge.subsets import shuffled
 from experiments.machine import describe
 from experiments.optimizers.cache import CachedEvaluator, ScoreStore
 from experiments.optimizers.checkpoints import SHARES, TestItems, recommended_by, trajectory
@@ -27,6 +28,10 @@ from experiments.runs import composed
 
 FIGURES = "figures.json"
 """Name of the file in a run's folder that says that the run is finished, and holds what came out."""
+
+DEVELOPMENT = 600
+"""Test items of every task, the first of their order, that served the development of bayes_evolution: fronts are judged
+on the others."""
 
 ASKS = "ask_seconds.json"
 """Name of the file in a run's folder that holds the seconds of every `ask`."""
@@ -116,6 +121,8 @@ def measured(job: Job) -> dict[str, Any]:
         for _ in run.search(settings, replace(parts, optimizer=timed, runner=SerialRunner(evaluate)), log):
             pass
         history = History.of(log)
+        for number, (name, task) in enumerate(parts.tasks.items()):
+            parts.orders[name, "test"] = shuffled(task.size("test"), (number, 2))[DEVELOPMENT:]
         slices = [Slice(name, "test", 0, len(parts.orders[name, "test"])) for name in parts.tasks]
         judged = _judged(history, TestItems(history, evaluate, slices), settings, parts.ladder.rungs[-1])
     _write(job.folder / ASKS, timed.asks)
@@ -163,6 +170,10 @@ def _spent(history: History) -> dict[str, Any]:
         "n_trials": len(proposed),
         "statuses": dict(Counter(trial.status for trial in proposed)),
         "items_nested": sum(part.stop - part.start for row in searched for part in row.slices),
+        "items_verified": sum(
+            part.stop - part.start for row in history.evaluations if row.phase == "verify" for part in row.slices
+        ),
+        "n_evaluations": len(searched),
         "items_full": sum(part.stop for row in searched for part in row.slices),
         "seconds": sum(row.wall for row in history.evaluations),
         "seconds_evaluating": sum(sum(row.evaluation.seconds.values()) for row in history.evaluations),

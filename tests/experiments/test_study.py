@@ -46,7 +46,7 @@ def test_seeds_complete_together() -> None:
         ["run", "--seeds", "2", "--problems", "lfs-2", "single", "--optimizers", "evolution", "random_search"]
     )
     found = jobs(options, Scale())
-    assert [job.seed for job in found] == [0] * 4 + [1] * 4
+    assert [job.seed for job in found] == [5] * 4 + [6] * 4
     assert Counter((job.problem, job.optimizer) for job in found[:4]) == Counter(
         (problem, optimizer) for problem in ("lfs-2", "single") for optimizer in ("evolution", "random_search")
     )
