@@ -102,10 +102,20 @@ class Ledger:
         points[broken] = np.nanmin(points, axis=0) - violations[broken, None]
         return points
 
+    @property
+    def unfinished(self) -> list[Trial]:
+        """The trials that are ok and not evaluated on all items, without those that break a bound on an exact cost."""
+        bounds = [each for each in self.constraints if each.kind == "cost"]
+        return [
+            trial
+            for trial in self.alive
+            if trial.n_items < self.ladder.rungs[-1] and all(each.violation(trial) == 0 for each in bounds)
+        ]
+
     def promising(self, n: int) -> list[int]:
         """Ids of at most n trials not yet evaluated on all items that most likely belong on the front, best first.
 
         One standard error is taken off every mean, so that a lucky short evaluation does not outrank a long one.
         """
-        partial = [trial for trial in self.alive if 0 < trial.n_items < self.ladder.rungs[-1]]
+        partial = [trial for trial in self.unfinished if trial.n_items > 0]
         return [partial[index].id for index in best_first(self.points(partial, caution=1.0))[:n]]

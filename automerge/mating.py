@@ -41,7 +41,7 @@ def mate(
     same are only mutated, and there is at least one operator.
     """
     child, operators = first, []
-    if first is not second and rng.random() < crossover:
+    if not np.array_equal(first, second) and rng.random() < crossover:
         child = depth_crossover(first, second, layout, rng)
         operators.append("depth_crossover")
     if not operators or rng.random() < mutation:

@@ -81,3 +81,10 @@ def test_promising_are_the_partly_evaluated_by_their_cautious_means() -> None:
         ledger.tell(each)
     assert ledger.promising(5) == [1, 0]
     assert ledger.promising(1) == [1]
+
+
+def test_what_breaks_a_bound_on_a_cost_is_never_worth_verifying() -> None:
+    ledger = Ledger(objectives=OBJECTIVES, ladder=LADDER, constraints=[Constraint("layers", "<=", 10)])
+    ledger.tell(trial(0, x(0), {"a": (100, 90.0), "b": (100, 90.0)}, costs={"layers": 12.0}))
+    ledger.tell(trial(1, x(1), {"a": (100, 10.0), "b": (100, 10.0)}, costs={"layers": 10.0}))
+    assert ledger.promising(5) == [1]

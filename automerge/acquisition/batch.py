@@ -33,6 +33,9 @@ N_SAMPLES = 32
 MAX_HYPERVOLUME = 3
 """Objectives up to which hypervolumes are computed; beyond, random weights make one number of them (ParEGO)."""
 
+MAX_POINTS = 24
+"""Known and pending points up to which the hypervolumes of that many objectives are: they take seconds beyond."""
+
 
 class FinitePosterior(Model):  # type: ignore[misc]  # botorch has no types
     """A BoTorch model of finitely many points, which go by their number: its input is one column of row numbers.
@@ -135,7 +138,8 @@ def _acquisition(
         start, way = torch.as_tensor(reference), torch.as_tensor(aspiration - reference)
         achieved = GenericMCObjective(lambda Y, **_: ((Y - start) / way).amin(dim=-1))
         return qLogNoisyExpectedImprovement(objective=achieved, **common)
-    if model.num_outputs <= MAX_HYPERVOLUME:
+    few = model.num_outputs < MAX_HYPERVOLUME or len(baseline) + len(pending) <= MAX_POINTS
+    if model.num_outputs <= MAX_HYPERVOLUME and few:
         return qLogNoisyExpectedHypervolumeImprovement(ref_point=torch.as_tensor(reference), **common)
     weights = torch.as_tensor(rng.dirichlet(np.ones(model.num_outputs)))
     return qLogNParEGO(scalarization_weights=weights, **common)

@@ -56,11 +56,16 @@ def expected_improvement(
 def probability_of_improvement(
     means: NDArray[np.float64], deviations: NDArray[np.float64], boxes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The probability that each of n candidates adds any volume: that it lies in one of the boxes, shape (n,)."""
+    """The probability that each of n candidates adds any volume: that it lies in one of the boxes, shape (n,).
+
+    An exact value on the edge of two boxes, such as a depth that all models have, lies in the one below.
+    """
     lower, upper = boxes
-    safe = np.maximum(deviations, 1e-12)[:, None, :]
-    above = _below((upper - means[:, None, :]) / safe)
-    return np.asarray(np.prod(above - _below((lower - means[:, None, :]) / safe), axis=2).sum(axis=1))
+    mean, deviation = means[:, None, :], deviations[:, None, :]
+    safe = np.where(deviation > 0, deviation, 1.0)
+    uncertain = _below((upper - mean) / safe) - _below((lower - mean) / safe)
+    exact = (lower < mean) & (mean <= upper)
+    return np.asarray(np.prod(np.where(deviation > 0, uncertain, exact), axis=2).sum(axis=1))
 
 
 def _below(z: NDArray[np.float64]) -> NDArray[np.float64]:

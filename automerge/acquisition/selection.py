@@ -22,6 +22,9 @@ BASELINE = {1: 32, 2: 24, 3: 14}
 
 MORE_BASELINE = 24
 
+LEAST_BASELINE = 6
+"""Known recipes that stay however many models are under way."""
+
 OPTIMISM = 0.5
 """Deviations above its mean at which a known recipe may still count among the best."""
 
@@ -48,15 +51,17 @@ def select(
     """
     m = len(reference)
     pool = pool[landscape.distinct(pool, np.vstack([known, pending]))]
+    if (possible := landscape.keeps(pool) > 0).any():
+        pool = pool[possible]
     if not len(pool):
         return pool
-    best = _feasible_first(landscape, known)
-    front = landscape.believe(np.vstack([best[: BASELINE.get(m, MORE_BASELINE)], pending])).means
+    best = _best(landscape, known)[: max(LEAST_BASELINE, BASELINE.get(m, MORE_BASELINE) - len(pending))]
+    front = landscape.believe(np.vstack([best, pending])).means
     belief = landscape.believe(pool)
     chance = landscape.chance(pool)
     if aspiration is not None:
         # An aspiration below the reference point in some objective asks nothing of it.
-        aspiration = np.maximum(aspiration, reference + 1e-6)
+        aspiration = np.maximum(aspiration, reference + 1e-6 * np.maximum(1.0, np.abs(reference)))
         if (front >= aspiration).all(axis=1).any():
             reference, aspiration = aspiration, None
     if aspiration is None:
@@ -67,8 +72,8 @@ def select(
         gains = np.maximum(reached - achievements(front, reference, aspiration).max(), 0).mean(axis=0)
     gains = gains * chance
     finalists = np.argsort(-gains, kind="stable")[: FINALISTS.get(m, MORE_FINALISTS)]
-    points = np.vstack([best[: BASELINE.get(m, MORE_BASELINE)], pending, pool[finalists]])
-    n_best = len(points) - len(pending) - len(finalists)
+    points = np.vstack([best, pending, pool[finalists]])
+    n_best = len(best)
     first = n_best + len(pending)
     numbers = choose(
         FinitePosterior(*landscape.joint(points)),
@@ -84,9 +89,12 @@ def select(
     return np.asarray(points[numbers])
 
 
-def _feasible_first(landscape: Landscape, known: Genotypes) -> Genotypes:
-    """The known genotypes, the likeliest to be on the front first; those that likely break a constraint come last."""
-    belief = landscape.believe(known)
-    order = best_first(belief.means + OPTIMISM * belief.deviations)
-    keeps = landscape.chance(known)[order] >= 0.5
-    return np.asarray(known[np.concatenate([order[keeps], order[~keeps]])])
+def _best(landscape: Landscape, known: Genotypes) -> Genotypes:
+    """The known genotypes that likely keep the constraints, the likeliest to be on the front first.
+
+    Where none does, the one that comes nearest: without any there is nothing to compare with.
+    """
+    keeps = landscape.keeps(known)
+    feasible = known[keeps >= 0.5] if (keeps >= 0.5).any() else known[[int(keeps.argmax())]]
+    belief = landscape.believe(feasible)
+    return np.asarray(feasible[best_first(belief.means + OPTIMISM * belief.deviations)])

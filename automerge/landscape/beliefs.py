@@ -37,10 +37,9 @@ class Beliefs:
     def landscape(self, trials: Sequence[Trial]) -> Landscape | None:
         """The landscape that trials of any status tell; None while fewer than two have results."""
         noise = SubsetNoise.of([trial.items for trial in trials if trial.items], self.view.tasks)
-        measured = Rows.of(trials, self.view.tasks, noise)
-        if len(measured) < 2:
+        rows = Rows.of(trials, self.view.tasks, noise)
+        if len(rows) < 2:
             return None
-        rows = measured.winsorised()
         if self._hyper is None or len(rows) - self._n_fitted >= max(LEAST_GROWTH, GROWTH * self._n_fitted):
             n_steps = FIRST_STEPS if self._hyper is None else NEXT_STEPS
             self._hyper = hyperparameters(self.view, rows, start=self._hyper, n_steps=n_steps)

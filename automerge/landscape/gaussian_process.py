@@ -41,10 +41,14 @@ WIDTH = 1.0
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Length scales, shape (n_tasks, n_features), and constant means of standardised outcomes, shape (n_tasks,)."""
+    """Length scales, shape (n_tasks, n_features), and by task, shape (n_tasks,), how outcomes are standardised and the
+    constant mean of what is.
+    """
 
     lengthscales: Tensor
     constants: Tensor
+    offsets: Tensor
+    scales: Tensor
 
 
 def fit(
@@ -76,6 +80,8 @@ def fit(
     return Hyperparameters(
         model.covar_module.lengthscale.detach().reshape(n_tasks, -1),
         model.mean_module.constant.detach().reshape(n_tasks),
+        model.outcome_transform.means.detach().reshape(n_tasks),
+        model.outcome_transform.stdvs.detach().reshape(n_tasks),
     )
 
 
@@ -93,9 +99,8 @@ class Posterior:
         hyperparameters: Hyperparameters,
     ) -> None:
         Y = torch.as_tensor(means, dtype=torch.float64)
-        self._offset = Y.mean(dim=0)
-        deviation = Y.std(dim=0) if len(Y) > 1 else torch.ones_like(self._offset)
-        self._scale = torch.where(deviation > 1e-8, deviation, 1.0)
+        # As in the fit, not by these rows: the constants and length scales belong to that standardisation.
+        self._offset, self._scale = hyperparameters.offsets, hyperparameters.scales
         self._hyper = hyperparameters
         self._X = self._scaled(features)
         residual = (Y - self._offset) / self._scale - hyperparameters.constants

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,7 @@ class View:
         self._space = space
         self._objectives = tuple(objectives)
         self.constraints = tuple(constraints)
-        shares = [_shares(each) for each in objectives]
+        shares = [dict(each.shares) for each in objectives]
         bounded = [each.name for each in constraints if each.kind == "task"]
         self.tasks = tuple(dict.fromkeys([*(task for each in shares for task in each), *bounded]))
         self._shares = np.array([[each.get(task, 0.0) for task in self.tasks] for each in shares])
@@ -95,6 +95,15 @@ class View:
                 k = self.tasks.index(each.name)
                 above = ndtr((means[:, k] - each.bound) / np.maximum(deviations[:, k], 1e-9))
                 found *= above if each.sense == ">=" else 1 - above
+        return found
+
+    def excess(self, X: Genotypes) -> NDArray[np.float64]:
+        """By how much of their size bounds on costs are broken, shape (n,): the way back to what keeps them."""
+        found = np.zeros(len(X))
+        costs = self._space.costs(X) if self.constraints else {}
+        for each in self.constraints:
+            if each.kind == "cost":
+                found += [each.excess(float(value)) for value in costs[each.name]]
         return found
 
     def means(self, X: Genotypes, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -158,6 +167,10 @@ class Landscape:
             return np.ones(len(X))
         return self._view.keeps(X, *self._scores(X))
 
+    def violations(self, X: Genotypes) -> NDArray[np.float64]:
+        """How far genotypes are from keeping the constraints, 0 for those that surely do, shape (n,)."""
+        return (1 - self.keeps(X)) + self._view.excess(X)
+
     def distinct(self, X: Genotypes, known: Genotypes) -> NDArray[np.int64]:
         """Indices of those genotypes that are no model of `known`, and of equal models only the first.
 
@@ -184,12 +197,7 @@ class Landscape:
 
 
 def hyperparameters(view: View, rows: Rows, *, start: Hyperparameters | None, n_steps: int) -> Hyperparameters:
-    """Those fitted to the best MAX_FITTED of the rows."""
-    chosen = rows.at(best_first(rows.means)[:MAX_FITTED])
+    """Those fitted to the best MAX_FITTED of the rows, without the depth to which scores may fall."""
+    chosen = rows.at(best_first(rows.means)[:MAX_FITTED]).winsorised()
     features = view.features(chosen.X)
     return fit(features, chosen.means, chosen.variances, distance=view.distance, start=start, n_steps=n_steps)
-
-
-def _shares(objective: Objective) -> Mapping[str, float]:
-    """The shares of the tasks in an objective; none in a cost."""
-    return {objective.name: 1.0} if objective.kind == "task" else dict(objective.weights)

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 LEAST = 3
 """Models from which on something is learned."""
 
+TRUST = 0.5
+"""Share of the common offset that is taken off: uniform merges resemble each other more than they do other models, so
+part of what they have in common is theirs alone."""
+
 DOUBT = 8.0
 """Models of independent sampling that are added to those measured."""
 
@@ -42,14 +46,14 @@ class SubsetNoise:
     def offsets(self, n: int) -> NDArray[np.float64]:
         """By how much the first n items are easier than all, in mean scores, shape (n_tasks,).
 
-        The mean difference over the models, shrunk towards 0 by its own standard error.
+        TRUST times the mean difference over the models, shrunk towards 0 by its own standard error.
         """
         found = np.zeros(len(self._items))
         for task, scores in enumerate(self._items):
             if len(scores) >= LEAST and n < scores.shape[1]:
                 differences = scores[:, :n].mean(axis=1) - scores.mean(axis=1)
                 mean, error = differences.mean(), differences.var(ddof=1) / len(differences)
-                found[task] = mean * mean**2 / (mean**2 + error + 1e-12)
+                found[task] = TRUST * mean * mean**2 / (mean**2 + error + 1e-12)
         return found
 
 

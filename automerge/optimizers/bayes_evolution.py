@@ -140,14 +140,14 @@ class BayesEvolution:
     def promising(self, n: int) -> list[int]:
         """Ids of at most n partly evaluated trials that most likely belong on the front, best first, by the beliefs."""
         landscape = self._beliefs.landscape(list(self._ledger.trials.values()))
-        full = self._ledger.ladder.rungs[-1]
         alive = self._ledger.alive
+        unfinished = {trial.id for trial in self._ledger.unfinished}
         if landscape is None:
             return self._ledger.promising(n)
         points = self._points(landscape, alive)
         wide = widest(points, self._reference(), len(points))
         order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
-        return [alive[k].id for k in order if alive[k].n_items < full][:n]
+        return [alive[k].id for k in order if alive[k].id in unfinished][:n]
 
     def _begin(self) -> int:
         """The rung at which new models begin."""
@@ -177,9 +177,8 @@ class BayesEvolution:
             if not waiting or len(reached) - len(waiting) >= int(len(reached) / self._ledger.ladder.eta):
                 continue
             gains, hopes = self._gains(landscape, waiting, above)
-            best = int(gains.argmax())
-            if hopes[best] >= HOPE:
-                return self._promote(waiting[best], above)
+            if (hopes >= HOPE).any():
+                return self._promote(waiting[int(np.where(hopes >= HOPE, gains, -1.0).argmax())], above)
         return None
 
     def _promote(self, trial: Trial, goal: int) -> Proposal:
@@ -217,8 +216,8 @@ class BayesEvolution:
         """Believed objective values, shape (n, n_objectives); what likely breaks a constraint lies below the rest."""
         X = np.array([trial.genotype for trial in trials])
         points = landscape.believe(X).means
-        kept = landscape.keeps(X)
-        return np.where((kept < 0.5)[:, None], points.min(axis=0) - (1 - kept[:, None]), points)
+        broken = (landscape.keeps(X) < 0.5)[:, None]
+        return np.where(broken, points.min(axis=0) - landscape.violations(X)[:, None], points)
 
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
@@ -234,11 +233,13 @@ class BayesEvolution:
         """Fills the queue with the next batch."""
         alive = self._ledger.alive
         known = np.array([trial.genotype for trial in alive])
-        elite = known[best_first(self._points(landscape, alive))[:ELITE]]
+        points = self._points(landscape, alive)
+        elite = known[best_first(points)[:ELITE]]
+        span = np.ptp(points, axis=0)
         pool = evolve(
             self._space,
             elite,
-            lambda X: self._fitness(landscape, X),
+            lambda X: _fitness(landscape, X, span),
             self._vary,
             rng,
             n_generations=self._n_generations,
@@ -261,11 +262,6 @@ class BayesEvolution:
         )
         self._chosen.extend([*chosen, *pool[rng.choice(len(pool), size=min(n_blind, len(pool)), replace=False)]])
 
-    def _fitness(self, landscape: Landscape, X: Genotypes) -> Points:
-        """What the evolution makes large: believed values, less where a model likely breaks or breaks a constraint."""
-        points = landscape.believe(X).means
-        return np.asarray(points - (1 - landscape.chance(X))[:, None] * np.ptp(points, axis=0))
-
     def _vary(
         self, first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator
     ) -> NDArray[np.float64]:
@@ -275,5 +271,17 @@ class BayesEvolution:
 
     def _reference(self) -> NDArray[np.float64]:
         """The point above which improvements count, shape (n_objectives,): that of the user, else of the sources."""
-        sources = [trial for trial in self._ledger.alive if trial.origin.get("kind") == "source"]
-        return self._preference.reference(self._ledger.points(sources or self._ledger.alive))
+        alive = self._ledger.alive
+        sources = [trial for trial in alive if trial.origin.get("kind") == "source"]
+        references = [trial for trial in alive if trial.origin["operator"] == REFERENCE]
+        known = sources or references or alive
+        return self._preference.reference(np.array([trial.values(self._ledger.objectives) for trial in known]))
+
+
+def _fitness(landscape: Landscape, X: Genotypes, span: NDArray[np.float64]) -> Points:
+    """What the evolution makes large: believed values, less where a model likely breaks or breaks a constraint.
+
+    `span` are the ranges of objective values among known models, shape (n_objectives,).
+    """
+    broken = (1 - landscape.chance(X)) + landscape.violations(X)
+    return np.asarray(landscape.believe(X).means - broken[:, None] * np.maximum(span, 1e-9))

@@ -1,6 +1,6 @@
 """Seconds that an optimizer thinks about its next proposal, by the number of trials, on one thread.
 
-The scores are a cheap known function of layer-wise fusions of 25 layers (304 genes, 380 features), so only thinking is measured.
+The scores are a cheap known function of layer-wise fusions of 25 layers (304 genes, 380 features).
 
 python -m experiments.ask_time                                  # bayes_evolution, 500 trials; writes results.json
 python -m experiments.ask_time --optimizers evolution tpe --trials 100 --write no

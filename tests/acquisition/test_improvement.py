@@ -43,6 +43,13 @@ def test_gain_and_chance_are_those_of_many_draws(m: int) -> None:
         assert chances[k] == pytest.approx((grown > 0).mean(), abs=0.03)
 
 
+def test_an_exact_value_on_the_edge_of_two_boxes_lies_in_one() -> None:
+    """All models have 12 layers, and one of 0.3 cannot improve on one of 0.8."""
+    cells = boxes(np.array([[0.8, -12.0]]), np.array([0.1, -13.0]))
+    means, deviations = np.array([[0.3, -12.0], [0.8, -12.0], [0.95, -12.0], [0.3, -11.0]]), np.array([[0.02, 0.0]] * 4)
+    assert probability_of_improvement(means, deviations, cells) == pytest.approx([0.0, 0.5, 1.0, 1.0], abs=1e-9)
+
+
 @pytest.mark.parametrize("m", FRONTS)
 def test_without_a_front_everything_above_the_reference_point_gains(m: int) -> None:
     reference = np.full(m, 0.5)

@@ -1,5 +1,6 @@
 """The fast posterior against BoTorch's own, for one task and for several."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ def test_the_posterior_is_that_of_botorch(n_tasks: int) -> None:
     hyper = Hyperparameters(
         torch.linspace(0.3, 2.0, n_tasks * D, dtype=torch.float64).reshape(n_tasks, D),
         torch.linspace(-0.2, 0.2, n_tasks, dtype=torch.float64),
+        torch.as_tensor(Y.mean(axis=0)),
+        torch.as_tensor(Y.std(axis=0, ddof=1)),
     )
     points = np.random.default_rng(1).random((15, D))
     ours = Posterior(X, Y, V, hyper)
@@ -62,7 +65,7 @@ def test_a_fit_raises_the_density_and_goes_on_from_where_it_ended(n_tasks: int) 
 
     short = fit(X, Y, V, distance=1.0, n_steps=3)
     longer = fit(X, Y, V, start=short, distance=1.0, n_steps=20)
-    flat = Hyperparameters(torch.full((n_tasks, D), 5.0, dtype=torch.float64), torch.zeros(n_tasks).double())
+    flat = replace(short, lengthscales=torch.full((n_tasks, D), 5.0).double(), constants=torch.zeros(n_tasks).double())
     assert density(short) > density(flat)
     assert density(longer) > density(short)
     assert longer.lengthscales[:, 0].max() < longer.lengthscales[:, 1:].min()  # only the first feature counts
