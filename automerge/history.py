@@ -80,8 +80,8 @@ class History:
         return tuple(task for objective in self.objectives for task, _ in objective.shares)
 
     def test_values(self, trial: int) -> NDArray[np.float64] | None:
-        """Objective values of a trial on the test items, None if it was not tested."""
-        if trial not in self.tests:
+        """Objective values of a trial on the test items, None if it was not tested, or its test failed."""
+        if not self.tests.get(trial):
             return None
         return replace(self.trials[trial], results=self.tests[trial]).values(self.objectives)
 

@@ -39,6 +39,10 @@ WIDTH = 1.0
 """Standard deviation of the logarithm of a length scale."""
 
 
+CALIBRATED = (0.3, 1.5)
+"""Bounds of the factor by which deviations are corrected."""
+
+
 @dataclass(frozen=True)
 class Hyperparameters:
     """Length scales, shape (n_tasks, n_features), and by task, shape (n_tasks,), how outcomes are standardised and the
@@ -108,6 +112,7 @@ class Posterior:
         covariance = _matern(self._X, self._X) + torch.diag_embed(noise.T)
         self._factor = torch.linalg.cholesky(covariance)
         self._weights = torch.cholesky_solve(residual.T[..., None], self._factor)
+        self._noise = noise.T
 
     def predict(self, features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Means and standard deviations of the scores at m points, each of shape (m, n_tasks)."""
@@ -126,6 +131,25 @@ class Posterior:
         covariances = _matern(points, points) - half.mT @ half
         covariances = covariances * self._scale[:, None, None] ** 2
         return (means.T * self._scale + self._offset).numpy(), covariances.numpy()
+
+    def calibration(self) -> NDArray[np.float64]:
+        """By how much less sure or surer the scores are than `predict` says, shape (n_tasks,), within CALIBRATED.
+
+        Every row is told from all others in closed form (Rasmussen and Williams 2006, equations 5.10 to 5.12); the
+        factor is that by which the deviations of the scores, noise apart, would have to be multiplied for the mean
+        square of the standardised errors to be 1.
+        """
+        inverse = torch.cholesky_inverse(self._factor)
+        variances = 1 / inverse.diagonal(dim1=-2, dim2=-1)
+        errors = self._weights[..., 0] * variances
+        spread = (variances - self._noise).clamp_min(0.0)
+        low, high = (np.full(len(errors), bound) for bound in CALIBRATED)
+        # The mean square falls with the factor: bisection.
+        for _ in range(20):
+            middle = (low + high) / 2
+            found = (errors.square() / (torch.as_tensor(middle**2)[:, None] * spread + self._noise)).mean(dim=1).numpy()
+            low, high = np.where(found > 1, middle, low), np.where(found > 1, high, middle)
+        return np.asarray((low + high) / 2)
 
     def _scaled(self, features: NDArray[np.float64]) -> Tensor:
         """Features over length scales, shape (n_tasks, n, n_features)."""

@@ -134,7 +134,7 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
         space=s, objectives=o, ladder=ladder, seed=seed, flat=True, n_initial=12, challengers=50, local_searches=1
     ),
     "qnehvi": lambda s, o, ladder, seed: QNoisyExpectedHypervolume(
-        space=s, objectives=o, ladder=ladder, seed=seed, n_initial=18, n_restarts=1, raw_samples=16, mc_samples=8
+        space=s, objectives=o, ladder=ladder, seed=seed, n_initial=26, n_restarts=1, raw_samples=8, mc_samples=4
     ),
 }
 

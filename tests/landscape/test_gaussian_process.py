@@ -85,3 +85,26 @@ def test_equal_scores_leave_a_posterior_that_tells_them() -> None:
     flat = np.full((N, 1), 0.4)
     means, _ = Posterior(X, flat, V, fit(X, flat, V, distance=1.0, n_steps=3)).predict(X)
     assert means == pytest.approx(np.full((N, 1), 0.4))
+
+
+@pytest.mark.parametrize("n_tasks", [1, 2])
+def test_every_row_is_told_from_the_others_as_if_it_were_left_out(n_tasks: int) -> None:
+    """The factor makes the mean square of errors that really leave each row out equal to 1."""
+    X, Y, V = data(n_tasks)
+    hyper = fit(X, Y, V, distance=1.0, n_steps=20)
+    factors = Posterior(X, Y, V, hyper).calibration()
+    squares = np.zeros(n_tasks)
+    for k in range(N):
+        rest = np.arange(N) != k
+        means, deviations = Posterior(X[rest], Y[rest], V[rest], hyper).predict(X[[k]])
+        squares += ((Y[k] - means[0]) ** 2 / ((factors * deviations[0]) ** 2 + V[k])) / N
+    inside = (factors > 0.31) & (factors < 1.49)
+    assert inside.any()
+    assert squares[inside] == pytest.approx(np.ones(inside.sum()), rel=0.02)
+
+
+def test_too_short_length_scales_are_found_to_be_too_unsure() -> None:
+    X, Y, V = data(1)
+    hyper = fit(X, Y, V, distance=1.0, n_steps=20)
+    shorter = replace(hyper, lengthscales=hyper.lengthscales * 0.3)
+    assert Posterior(X, Y, V, shorter).calibration() < Posterior(X, Y, V, hyper).calibration()

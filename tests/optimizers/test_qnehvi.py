@@ -49,6 +49,7 @@ def qnehvi(space: Space, objectives: list[Objective], seed: int = 0, **options: 
     return QNoisyExpectedHypervolume(space=space, objectives=objectives, ladder=ladder, seed=seed, **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_objectives", [1, 2])
 def test_finds_more_than_random_search_on_a_smooth_problem(n_objectives: int) -> None:
     space, objectives = small(), TASKS[:n_objectives]

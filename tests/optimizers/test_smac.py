@@ -142,6 +142,7 @@ def test_equal_calls_give_equal_proposals_whatever_the_global_generators_hold() 
     assert proposals(1) == proposals(2)
 
 
+@pytest.mark.slow
 def test_proposals_do_not_depend_on_the_salt_of_hashes() -> None:
     """SMAC keeps configurations in sets, whose order differs from process to process."""
     code = (
