@@ -27,7 +27,6 @@ class Rows:
     `means` and `variances` have shape (n, n_tasks).
     """
 
-    ids: tuple[int, ...]
     X: NDArray[np.float64]
     means: NDArray[np.float64]
     variances: NDArray[np.float64]
@@ -49,10 +48,10 @@ class Rows:
         means, variances = angles(totals, n)
         if noise is not None:
             variances = variances * noise.factors
-        return Rows(tuple(trial.id for trial in known), np.array([trial.genotype for trial in known]), means, variances)
+        return Rows(np.array([trial.genotype for trial in known]), means, variances)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.X)
 
     def winsorised(self) -> Rows:
         """The rows with means that lie far below the median of a task cut off there."""
@@ -60,8 +59,8 @@ class Rows:
         spread = 1.4826 * np.median(np.abs(self.means - middle), axis=0)
         # Where most means are equal there is no spread to go by.
         floor = np.where(spread > 0, middle - WINSOR * spread, -np.inf)
-        return Rows(self.ids, self.X, np.maximum(self.means, floor), self.variances)
+        return Rows(self.X, np.maximum(self.means, floor), self.variances)
 
     def at(self, chosen: NDArray[np.int64]) -> Rows:
         """Some of the rows."""
-        return Rows(tuple(self.ids[k] for k in chosen), self.X[chosen], self.means[chosen], self.variances[chosen])
+        return Rows(self.X[chosen], self.means[chosen], self.variances[chosen])

@@ -77,6 +77,7 @@ def compose_settings(options: argparse.Namespace, space: str, seed: int) -> dict
         [
             f"experiment={options.experiment}",
             *SPACES[space],
+            "optimizer=evolution",
             f"seed={seed}",
             "budget.trials=null",
             f"budget.items={options.items}",

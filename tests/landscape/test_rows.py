@@ -19,7 +19,6 @@ def test_there_is_one_row_for_every_trial_that_has_all_results() -> None:
         trial(6, x(6), {"a": (10, 1.0), "b": (10, 1.0)}, status="invalid"),
     ]
     rows = Rows.of(trials, TASKS)
-    assert rows.ids == (4,)
     assert rows.X.tolist() == [[4.0]]
     assert np.sin(rows.means[0]) ** 2 == pytest.approx([30.5 / 101, 50.5 / 51])
     assert rows.variances[0] == pytest.approx([1 / 402, 1 / 202])
