@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -19,14 +18,17 @@ PANEL = (4.6, 3.6)
 """Width and height of a panel in inches."""
 
 N_COLUMNS = 3
-N_LEGEND = 5
+N_LEGEND = 4
 """Names in a row of the legend."""
 
 DPI = 130
 
 
 def draw_hypervolumes(results: Results, focus: str, path: Path) -> None:
-    """Writes a panel for each problem: mean hypervolume on test items over items, with a standard error each way."""
+    """Writes a panel for each problem: mean gain in hypervolume on test items over items, a standard error each way.
+
+    Gains are over the references of the same seed, so that curves of different seeds begin at one point.
+    """
     if not results.runs:
         raise ValueError("no finished run of an optimizer that is no ablation; start `run` first")
     n_columns = min(N_COLUMNS, len(results.problems))
@@ -40,7 +42,7 @@ def draw_hypervolumes(results: Results, focus: str, path: Path) -> None:
         _draw_problem(axes, results, problem, focus)
         handles.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
         if index % n_columns == 0:
-            axes.set_ylabel("hypervolume on test items")
+            axes.set_ylabel("gain in hypervolume, test items")
         if index >= len(results.problems) - n_columns:
             axes.set_xlabel("search items, share of the budget")
     names = [name for name in (*results.optimizers, REFERENCES) if name in handles]
@@ -56,7 +58,7 @@ REFERENCES = "sources and uniform merges"
 def _draw_problem(axes: Axes, results: Results, problem: str, focus: str) -> None:
     # The focus is drawn last, so that it lies above the others.
     for optimizer in sorted(results.optimizers, key=lambda name: name == focus):
-        curves = results.curves(problem, optimizer, "hypervolume")
+        curves = results.curves(problem, optimizer, "gain")
         if not len(curves):
             continue
         style = CONTESTANTS[optimizer]
@@ -67,8 +69,7 @@ def _draw_problem(axes: Axes, results: Results, problem: str, focus: str) -> Non
             markersize=5 if thick else 2.5,
         )  # fmt: skip
         axes.fill_between(SHARES, mean - error, mean + error, color=style.colour, alpha=0.22 if thick else 0.09, lw=0)
-    seeds = {run["seed"]: run["references"] for run in results.runs if run["problem"] == problem}
-    axes.axhline(float(np.mean(list(seeds.values()))), color="black", linestyle=":", linewidth=1.2, label=REFERENCES)
+    axes.axhline(0.0, color="black", linestyle=":", linewidth=1.2, label=REFERENCES)
     axes.set_title(f"{problem}: {PROBLEMS[problem].about}", fontsize=9.5)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xticks(SHARES)
