@@ -67,6 +67,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_tells_what_it_found_and_what_it_took(finished: Path) -> None:
     job = make_job(finished, "random_search")
     figures = json.loads((job.folder / FIGURES).read_text())

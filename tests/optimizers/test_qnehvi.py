@@ -86,6 +86,7 @@ def test_objectives_that_are_the_same_for_all_are_no_hindrance() -> None:
     assert costed.ask().origin == {"operator": "qnehvi"}
 
 
+@pytest.mark.slow
 def test_a_constraint_keeps_from_what_scores_best() -> None:
     """A bound on the first task's score that the best break: without it they are sought."""
     space = small()
@@ -95,6 +96,7 @@ def test_a_constraint_keeps_from_what_scores_best() -> None:
     assert (free > 0.8).mean() > (bounded > 0.8).mean()
 
 
+@pytest.mark.slow
 def test_points_under_way_keep_the_next_from_the_same_place() -> None:
     """Seven asked at once lie further apart than seven that are asked each without knowing of the others."""
     space = small()

@@ -1,0 +1,29 @@
+"""Which combinations of the suites are left to `make test-slow`."""
+
+from __future__ import annotations
+
+import pytest
+
+QUICK = ("bayes_evolution", "evolution", "random_search")
+"""Optimizers that run on every problem in the fast tests; the others run there on the first and the last."""
+
+DEAR = ("qnehvi", "smac, flat", "bayes_evolution, raw and whole")
+"""Optimizers that think for seconds: in the fast tests they run on layer-wise fusions only."""
+
+FURTHER = ("dis", "dis, prune", "smm_dfs")
+"""Problems beyond the first and the last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what the fast tests leave out."""
+    for item in items:
+        if item.path.name != "test_optimizers.py" or item.path.parent.name != "conformance":
+            continue
+        values = getattr(item, "callspec", None)
+        parameters = {} if values is None else values.params
+        optimizer = parameters.get("build", parameters.get("optimizer"))
+        problem = parameters.get("problem", parameters.get("name"))
+        if optimizer in QUICK or optimizer is None:
+            continue
+        if problem in FURTHER or (optimizer in DEAR and problem != "lfs"):
+            item.add_marker(pytest.mark.slow)
