@@ -110,6 +110,7 @@ def test_weights_and_constraints_are_written_on_the_command_line() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_one_objective_ends_with_its_differences_and_an_impossible_bound_with_words(tmp_path: Path) -> None:
     short = ("experiment=smoke", "task=zoo_recall", "budget.trials=2", "fidelity.max=30", "report.test_items=30")
     said = automerge("search", *short, "hydra.run.dir=one", cwd=tmp_path)

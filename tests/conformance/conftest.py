@@ -7,7 +7,7 @@ import pytest
 QUICK = ("bayes_evolution", "evolution", "random_search")
 """Optimizers that run on every problem in the fast tests; the others run there on the first and the last."""
 
-DEAR = ("qnehvi", "smac, flat", "bayes_evolution, raw and whole")
+DEAR = ("qnehvi", "smac", "smac, flat", "bayes_evolution, raw and whole")
 """Optimizers that think for seconds: in the fast tests they run on layer-wise fusions only."""
 
 FURTHER = ("dis", "dis, prune", "smm_dfs")

@@ -84,6 +84,7 @@ def test_a_run_tells_what_it_found_and_what_it_took(finished: Path) -> None:
     assert sum(asks) == pytest.approx(figures["ask_seconds"])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_from_its_log(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(finished, "random_search")
     before = json.loads((job.folder / FIGURES).read_text())
@@ -111,6 +112,7 @@ def test_a_run_that_raises_is_told_and_leaves_its_traceback(tmp_path: Path) -> N
     assert not job.finished
 
 
+@pytest.mark.slow
 def test_the_report_writes_results_and_figures(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
