@@ -7,11 +7,13 @@ product of expectations (Emmerich et al. 2011). Larger is better.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
 from numpy.typing import NDArray
-from scipy.special import erfc
+from scipy.special import ndtr
 
 from automerge.pareto import Points, is_non_dominated
 
@@ -63,20 +65,15 @@ def probability_of_improvement(
     lower, upper = boxes
     mean, deviation = means[:, None, :], deviations[:, None, :]
     safe = np.where(deviation > 0, deviation, 1.0)
-    uncertain = _below((upper - mean) / safe) - _below((lower - mean) / safe)
+    uncertain = ndtr((upper - mean) / safe) - ndtr((lower - mean) / safe)
     exact = (lower < mean) & (mean <= upper)
     return np.asarray(np.prod(np.where(deviation > 0, uncertain, exact), axis=2).sum(axis=1))
-
-
-def _below(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability that a standard normal lies below z."""
-    return np.asarray(0.5 * erfc(-z * 0.7071067811865476))
 
 
 def _excess(gap: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
     """E[max(0, gap + deviation * z)] for a standard normal z."""
     safe = np.where(deviation > 0, deviation, 1.0)
     z = gap / safe
-    density = np.exp(-0.5 * z * z) * 0.3989422804014327
-    uncertain = gap * 0.5 * erfc(-z * 0.7071067811865476) + safe * density
+    density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    uncertain = gap * ndtr(z) + safe * density
     return np.where(deviation > 0, np.maximum(uncertain, 0.0), np.maximum(gap, 0.0))
