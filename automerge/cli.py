@@ -9,18 +9,20 @@ import argparse
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from automerge.check.settings import complete
 from automerge.log import LOG, RunLog
+from automerge.options import whole_faults
+from automerge.terminal import show_benchmark, show_findings, show_notes, show_table, show_validation
 
 USAGE = """\
 automerge finds the best merges of language models by itself.
@@ -29,7 +31,12 @@ automerge finds the best merges of language models by itself.
   automerge search --resume RUN                      go on with a run that was stopped
   automerge check experiment=demo                    load and check everything, search nothing
   automerge report RUN [--baseline RUN]              write the report of a run again
-  automerge benchmark RUN [--to DIR]                 fit and export the surrogate benchmark of a run again
+  automerge benchmark export RUN... --to DIR         export the surrogate benchmark of one or several runs
+  automerge benchmark validate DIR                   measure how good a benchmark is, into its report and card
+  automerge benchmark compare DIR optimizers=[evolution,tpe] seeds=10 --to DIR
+                                                     compare optimizers on a benchmark
+  automerge search problem=benchmark benchmark.path=DIR optimizer=tpe
+                                                     search on a benchmark in place of models
   automerge export RUN --point N --to DIR            write a recommended model as a Hugging Face folder
 """
 
@@ -81,29 +88,40 @@ def _search(arguments: list[str]) -> None:
 
 def _check(arguments: list[str]) -> None:
     def check(settings: dict[str, Any]) -> None:
-        from automerge.check import overview  # noqa: PLC0415 (each command loads what it needs)
-
         parts = _assemble(settings)
-        found = _estimate(settings, parts, Path.cwd())
-        console.print(overview.sources_table(parts.family, parts.vectors))
-        cosines = overview.cosines_table(parts.vectors)
-        if cosines is not None:
-            console.print(cosines)
-        console.print(overview.estimate_table(found))
-        if parts.starts:
-            console.print(f"given recipes: {', '.join(parts.starts)}", markup=False, highlight=False, soft_wrap=True)
-        tied = bool(parts.model.lm.model.config.get_text_config().tie_word_embeddings)
-        notes = [f"{name}: {folder}" for name, folder in parts.family.folders.items()]
-        notes += overview.layout_notes(parts.sources.alignment, tied=tied)
-        _show_notes([*notes, *parts.family.vocabulary.summary, *parts.sources.notes], _warnings(parts, found))
+        if _is_simulated(settings):
+            show_notes(console, _simulation_notes(parts), _constraint_warnings(parts))
+            what = f"benchmark {parts.facts['benchmark']['name']}"
+        else:
+            _check_live(settings, parts)
+            what = (
+                f"{len(parts.sources.names)} sources beside the base, {parts.sources.alignment.n_layers} layers, "
+                f"{parts.sources.n_bytes / 2**20:.1f} MiB of weights"
+            )
         console.print(
-            f"all is well: {len(parts.sources.names)} sources beside the base, "
-            f"{parts.sources.alignment.n_layers} layers, {parts.sources.n_bytes / 2**20:.1f} MiB of weights, "
-            f"{len(parts.space.genes)} genes, fidelities {', '.join(map(str, parts.ladder.rungs))} items"
+            f"all is well: {what}, {len(parts.space.genes)} genes, "
+            f"fidelities {', '.join(map(str, parts.ladder.rungs))} items"
         )
 
     # A check leaves nothing behind.
     _hydra([*arguments, "hydra.output_subdir=null", "hydra.run.dir=."], check)
+
+
+def _check_live(settings: Mapping[str, Any], parts: Any) -> None:
+    from automerge.check import overview  # noqa: PLC0415 (each command loads what it needs)
+
+    found = _estimate(settings, parts, Path.cwd())
+    console.print(overview.sources_table(parts.family, parts.vectors))
+    cosines = overview.cosines_table(parts.vectors)
+    if cosines is not None:
+        console.print(cosines)
+    console.print(overview.estimate_table(found))
+    if parts.starts:
+        console.print(f"given recipes: {', '.join(parts.starts)}", markup=False, highlight=False, soft_wrap=True)
+    tied = bool(parts.model.lm.model.config.get_text_config().tie_word_embeddings)
+    notes = [f"{name}: {folder}" for name, folder in parts.family.folders.items()]
+    notes += overview.layout_notes(parts.sources.alignment, tied=tied)
+    show_notes(console, [*notes, *parts.family.vocabulary.summary, *parts.sources.notes], _warnings(parts, found))
 
 
 def _report(arguments: list[str]) -> None:
@@ -118,14 +136,103 @@ def _report(arguments: list[str]) -> None:
 
 
 def _benchmark(arguments: list[str]) -> None:
-    from automerge.benchmark.fit import export_benchmark  # noqa: PLC0415
+    actions = {"export": _benchmark_export, "validate": _benchmark_validate, "compare": _benchmark_compare}
+    action, *rest = arguments or [""]
+    if action not in actions:
+        raise ValueError(f"expected automerge benchmark {' | '.join(actions)}, got {action!r}; see automerge --help")
+    actions[action](rest)
 
-    parser = argparse.ArgumentParser("automerge benchmark", description="Exports the surrogate benchmark of a run.")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--to", type=Path, help="folder to write; RUN/benchmark if not given")
+
+def _benchmark_export(arguments: list[str]) -> None:
+    from automerge.benchmark.export import export_benchmark  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(
+        "automerge benchmark export", description="Exports the surrogate benchmark of one or several runs of a problem."
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write; an older benchmark there is replaced")
+    parser.add_argument("--name", help="name of the benchmark; that of its folder if not given")
     options = parser.parse_args(arguments)
-    folder = options.to or options.run / "benchmark"
-    _show_benchmark(export_benchmark(options.run, folder), folder)
+    for run in options.runs:
+        _refuse_simulated(run, "a benchmark of a benchmark would say nothing of models; export the runs that it is of")
+    with console.status("fitting the surrogate benchmark"):
+        quality = export_benchmark(options.runs, options.to, name=options.name)
+    show_benchmark(console, quality, options.to)
+
+
+def _benchmark_validate(arguments: list[str]) -> None:
+    from automerge.benchmark.validation import validate  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(
+        "automerge benchmark validate",
+        description="Measures how good a benchmark is; writes the figures into its report and card.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--real", type=Path, nargs="+", default=[], metavar="RUN", help="runs to repeat on it")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    with console.status("fitting and searching again; this takes minutes"):
+        found = validate(options.folder, real=options.real, seed=options.seed)
+    show_validation(console, found)
+    console.print(f"all figures: {options.folder / 'CARD.md'}", highlight=False, soft_wrap=True)
+
+
+def _benchmark_compare(arguments: list[str]) -> None:
+    from automerge.benchmark.comparison import compare, halving_items  # noqa: PLC0415
+    from automerge.benchmark.comparison_figures import CURVES, TABLE, notes, rows, write_figures  # noqa: PLC0415
+    from automerge.benchmark.simulation import assemble  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(
+        "automerge benchmark compare",
+        description="Compares optimizers on a benchmark by searches with the same number of evaluated items.",
+        epilog="KEY=VALUE: optimizers=[NAME,...] of conf/optimizer; seeds=10, how many; trials=200: every run may "
+        "evaluate the items that successive halving of so many takes; workers=1; and settings: fidelity=full",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--to", type=Path, required=True, help="folder of runs and results; finished runs are kept")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    options = parser.parse_intermixed_args(arguments)
+    own, overrides = _comparison_options(options.settings)
+    contestants = {}
+    for name in own["optimizers"]:
+        settings = _composed(["problem=benchmark", f"optimizer={name}", *overrides])
+        settings["benchmark"]["path"] = str(options.folder)
+        settings["runner"]["n_workers"] = own["workers"]
+        settings["budget"] |= {"trials": own["trials"], "items": None}
+        items = halving_items(assemble(settings), own["trials"])
+        contestants[name] = {**settings, "budget": {"trials": None, "items": items, "minutes": None}}
+    found = compare(
+        contestants,
+        range(own["seeds"]),
+        options.to,
+        jobs=options.jobs,
+        tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
+    write_figures(found, options.to)
+    show_table(console, f"on the surrogate benchmark {found.benchmark}", rows(found, brief=True))
+    show_notes(console, notes(found), [])
+    console.print(f"figure: {options.to / CURVES}, whole table: {options.to / TABLE}", highlight=False, soft_wrap=True)
+
+
+COMPARED: Mapping[str, Any] = {"optimizers": [], "seeds": 10, "trials": 200, "workers": 1}
+"""What `benchmark compare` takes as KEY=VALUE beside settings, with defaults."""
+
+
+def _comparison_options(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options of a comparison, and all else, which is for the settings of its searches."""
+    if wrong := [text for text in given if "=" not in text]:
+        raise ValueError(f"expected KEY=VALUE, got {', '.join(wrong)}; write optimizers=[evolution,tpe] seeds=10")
+    own = [text for text in given if text.split("=", 1)[0] in COMPARED]
+    read = OmegaConf.to_container(OmegaConf.from_dotlist(own))
+    options = {**COMPARED, **(read if isinstance(read, dict) else {})}
+    names = options["optimizers"]
+    faults = whole_faults(1, **{key: options[key] for key in COMPARED if key != "optimizers"})
+    if not isinstance(names, list) or not names or len(set(names)) < len(names):
+        faults.append(f"optimizers: expected different names, got {names!r}; write optimizers=[evolution,tpe]")
+    if faults:
+        raise ValueError("; ".join(faults))
+    return options, [text for text in given if text not in own]
 
 
 def _export(arguments: list[str]) -> None:
@@ -144,11 +251,32 @@ def _export(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.max_rank is not None and not options.as_adapter:
         raise ValueError("--max-rank is for adapters; add --as-adapter")
+    _refuse_simulated(
+        options.run,
+        "its recipes were merged nowhere. To try the best of them on models, search with the sources and the space of "
+        f"the benchmark's own runs and begin from this one: automerge search ... start=[{options.run}]",
+    )
     adapter = Adapter(max_rank=options.max_rank) if options.as_adapter else None
     written = export_run(options.run, options.to, point=options.point, trial=options.trial, adapter=adapter)
     if written is not None:
         console.print(f"rank {written.rank}, differs from the merge by {100 * written.error:.2g} %", highlight=False)
     console.print(f"model: {options.to}", highlight=False, soft_wrap=True)
+
+
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings that these overrides compose, outside a run of Hydra."""
+    register_resolvers()
+    try:
+        with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+            return plain(hydra.compose("config", overrides=list(overrides)))
+    except HydraException as fault:
+        raise ValueError(f"these settings do not compose: {fault}") from fault
+
+
+def _refuse_simulated(run: Path, why: str) -> None:
+    with RunLog(run / LOG, read_only=True) as log:
+        if "benchmark" in log.settings():
+            raise ValueError(f"{run} is a simulated run: {why}")
 
 
 def _hydra(arguments: list[str], job: Any) -> None:
@@ -183,7 +311,16 @@ def plain(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items() if key != "hydra"} if isinstance(settings, dict) else {}
 
 
+def _is_simulated(settings: Mapping[str, Any]) -> bool:
+    return settings.get("benchmark") is not None
+
+
 def _assemble(settings: Mapping[str, Any]) -> Any:
+    if _is_simulated(settings):
+        from automerge.benchmark.simulation import assemble as simulated  # noqa: PLC0415
+
+        with console.status("loading the benchmark"):
+            return simulated(settings)
     # Whatever is on the hub is asked for by name; telemetry and progress bars of libraries would hide our own.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from automerge.run import assemble  # noqa: PLC0415
@@ -196,7 +333,9 @@ def _assemble(settings: Mapping[str, Any]) -> Any:
 def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
     from automerge.check.estimate import estimate  # noqa: PLC0415
 
-    options = settings["report"]
+    options = complete(settings)["report"]
+    # More than there are candidates means all of them.
+    n_tested = sys.maxsize if options["test_trials"] == "all" else int(options["recommend"])
     with console.status("estimating what the search takes"):
         return estimate(
             parts.model,
@@ -205,7 +344,7 @@ def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
             parts.ladder,
             parts.budget,
             n_verify=int(options["verify"]),
-            n_recommend=int(options["recommend"]),
+            n_recommend=n_tested,
             n_given=len(parts.starts),
             test_items=options["test_items"],
             n_workers=parts.runner.n_workers,
@@ -214,21 +353,29 @@ def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
 
 
 def _warnings(parts: Any, found: Any) -> list[str]:
-    from automerge.check.constraints import constraint_warnings  # noqa: PLC0415
     from automerge.check.kinship import kinship_warnings  # noqa: PLC0415
 
-    return [
-        *kinship_warnings(parts.vectors),
-        *constraint_warnings(parts.space, parts.constraints),
-        *found.warnings(),
+    return [*kinship_warnings(parts.vectors), *_constraint_warnings(parts), *found.warnings()]
+
+
+def _constraint_warnings(parts: Any) -> list[str]:
+    from automerge.check.constraints import constraint_warnings  # noqa: PLC0415
+
+    return constraint_warnings(parts.space, parts.constraints)
+
+
+def _simulation_notes(parts: Any) -> list[str]:
+    told = parts.facts["benchmark"]
+    lines = [
+        f"simulated: the surrogate benchmark {told['name']} {told['version']}, fitted on {told['n_trials']:,} models, "
+        "answers; nothing is merged, and no score is a model's"
     ]
-
-
-def _show_notes(notes: Sequence[str], warnings: Sequence[str]) -> None:
-    for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    for warning in warnings:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True, style="yellow")
+    if told["untested"]:
+        lines.append(
+            f"it has no model of the test items of {', '.join(told['untested'])}: models are expected to score there "
+            "as on search items, with items of their own"
+        )
+    return lines
 
 
 def _quieten() -> None:
@@ -240,16 +387,18 @@ def _quieten() -> None:
 
 
 def _run(settings: Mapping[str, Any], folder: Path) -> None:
-    from automerge.benchmark.fit import export_benchmark  # noqa: PLC0415
+    from automerge.parts import search  # noqa: PLC0415
     from automerge.progress import follow  # noqa: PLC0415
     from automerge.report import write_report  # noqa: PLC0415
-    from automerge.run import search  # noqa: PLC0415
 
     parts = _assemble(settings)
     folder.mkdir(parents=True, exist_ok=True)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
-    found = _estimate(settings, parts, folder)
-    _show_notes([*parts.sources.notes, *found.lines()], _warnings(parts, found))
+    if _is_simulated(settings):
+        show_notes(console, _simulation_notes(parts), _constraint_warnings(parts))
+    else:
+        found = _estimate(settings, parts, folder)
+        show_notes(console, [*parts.sources.notes, *found.lines()], _warnings(parts, found))
     with RunLog(folder / LOG) as log:
         try:
             follow(search(settings, parts, log), console)
@@ -262,82 +411,22 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
                 f"mend the disk, then automerge search --resume {folder}"
             ) from fault
     baseline = settings["report"]["baseline"]
-    with console.status("fitting the surrogate benchmark"):
-        quality = export_benchmark(folder, folder / "benchmark")
+    quality = None if _is_simulated(settings) else _fit_benchmark(folder)
     with console.status("writing the report"):
         findings = write_report(folder, baseline=Path(baseline) if baseline else None)
-    _show_findings(findings)
-    _show_benchmark(quality, folder / "benchmark")
+    show_findings(console, findings)
+    if quality is not None:
+        show_benchmark(console, quality, folder / "benchmark")
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    if findings.recommended:
+    if findings.recommended and not findings.simulated:
         console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False, soft_wrap=True)
 
 
-def _show_findings(findings: Any) -> None:
-    """The conclusion and the front; with one objective, the differences to sources and the best uniform merge."""
-    console.print(findings.conclusion, markup=False, highlight=False, soft_wrap=True)
-    if findings.bounds:
-        console.print(f"constraints: {findings.bounds}", markup=False, highlight=False, soft_wrap=True)
-    if findings.headline is not None:
-        console.print(_differences(findings.headline))
-    console.print(_front(findings.history))
+def _fit_benchmark(folder: Path) -> Mapping[str, Mapping[str, float]]:
+    from automerge.benchmark.export import export_benchmark  # noqa: PLC0415
 
-
-def _differences(headline: Any) -> Table:
-    name, title = escape(headline.best.name), "in points of percent, with 95 % intervals of paired differences"
-    table = Table(title=f"{name} {headline.value.text} %: what it has more than others, {title}", title_justify="left")
-    table.add_column("model")
-    for column in ("test items, %", f"{name} minus this"):
-        table.add_column(column, justify="right")
-    for row in headline.rows:
-        best = f"{headline.title}: " if row.point.kind == "uniform" else ""
-        table.add_row(escape(best + row.point.name), row.value.text, row.difference.text)
-    return table
-
-
-def _front(history: Any) -> Table:
-    table = Table(title="on test items, which the search never saw", title_justify="left")
-    table.add_column("model")
-    for objective in history.objectives:
-        table.add_column(objective.name, justify="right")
-    for number, trial in enumerate(history.recommended, start=1):
-        _add_row(table, history, trial, f"point {number} ({history.name(trial)})")
-    table.add_section()
-    for trial in history.references:
-        if trial not in history.recommended:
-            given = " (given)" if history.trials[trial].origin["kind"] == "given" else ""
-            _add_row(table, history, trial, history.name(trial) + given)
-    return table
-
-
-def _add_row(table: Table, history: Any, trial: int, label: str) -> None:
-    values = history.test_values(trial)
-    cells = list(_cells(history, values)) if values is not None else ["not tested"] * len(history.objectives)
-    table.add_row(label, *cells)
-
-
-def _cells(history: Any, values: Any) -> Iterator[str]:
-    for objective, value in zip(history.objectives, values, strict=True):
-        yield f"{objective.sign * value:g}" if objective.kind == "cost" else f"{100 * value:.1f} %"
-
-
-def _show_benchmark(quality: Mapping[str, Mapping[str, float]], folder: Path) -> None:
-    from automerge.benchmark.fit import MINIMUM  # noqa: PLC0415
-
-    table = Table(title=f"surrogate benchmark in {folder}, by cross-validation", title_justify="left")
-    for column in ("task", "trials", "R2", "Kendall tau"):
-        table.add_column(column, justify="left" if column == "task" else "right")
-    for task, figures in quality.items():
-        numbers = (f"{figures[key]:.2f}" if figures[key] == figures[key] else "-" for key in ("r2", "kendall_tau"))
-        table.add_row(task, str(int(figures["n_trials"])), *numbers)
-    console.print(table)
-    if few := [task for task, figures in quality.items() if figures["n_trials"] < MINIMUM]:
-        console.print(
-            f"fewer than {MINIMUM} trials of {', '.join(few)}: {folder} holds a table of them, but no models",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    with console.status("fitting the surrogate benchmark"):
+        return export_benchmark([folder], folder / "benchmark")
 
 
 def _escaped(fault: BaseException) -> str:

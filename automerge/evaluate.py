@@ -6,19 +6,14 @@ A broken model or a lost evaluation becomes a status with a reason; it is never 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from automerge.language_model import InvalidModelError, Monitor
 from automerge.model import ResidentModel
 from automerge.protocols import Task
-from automerge.records import Evaluation, Query, Scores, Slice, Split, Status
-
-Orders = MutableMapping[tuple[str, Split], NDArray[np.int64]]
-"""For each task and split the fixed order of its items, as row numbers."""
+from automerge.records import Evaluation, Orders, Query, Scores, Slice, Status
 
 
 class Evaluator:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from automerge import methods as methods_folder
 from automerge.encoding import PASSTHROUGH, FusionReader, Setting
-from automerge.method_codes import MethodCodes, is_strong
+from automerge.method_codes import MethodCodes, is_strong, method_name
 from automerge.options import list_faults, number_faults, strength_faults
-from automerge.protocols import Gene, Genotypes
+from automerge.protocols import Gene, Genotypes, Method
 from automerge.recipe import BASE, Fusion, Input
 
 DECIMALS = 4
@@ -44,18 +44,19 @@ ABSENT = {"density": 1.0}
 
 
 def option_faults(
-    *, sources: Sequence[str], methods: Sequence[str], max_weight: float, strengths: Sequence[float] = ()
+    *, sources: Sequence[str], methods: Sequence[str | Method], max_weight: float, strengths: Sequence[float] = ()
 ) -> list[str]:
     """Every fault of a space's options for its fused parts, as messages; empty if there is none.
 
     `strengths` are the weights of uniform merges.
     """
     faults = list_faults(methods=methods)
-    named = () if faults else tuple(methods)
+    named = () if faults else tuple(map(method_name, methods))
     if not sources or not (faults or named):
         faults.append("a space needs at least one source besides the base, and one method")
     known = tuple(name for name in methods_folder.names() if name != PASSTHROUGH)
-    faults += [f"unknown method {method!r}, known are {known}" for method in named if method not in known]
+    unknown = [method for method in named if method in methods and method not in known]
+    faults += [f"unknown method {method!r}, known are {known}" for method in unknown]
     if any(named.count(method) > 1 for method in named):
         faults.append(f"each method can be named once, got {list(named)}")
     wrong = number_faults(max_weight=max_weight) + strength_faults(strengths)
@@ -79,7 +80,7 @@ class FusionGenes:
     from the base.
     """
 
-    def __init__(self, *, sources: Sequence[str], methods: Sequence[str], max_weight: float) -> None:
+    def __init__(self, *, sources: Sequence[str], methods: Sequence[str | Method], max_weight: float) -> None:
         """Raises ValueError listing every fault of the arguments."""
         faults = option_faults(sources=sources, methods=methods, max_weight=max_weight)
         if faults:

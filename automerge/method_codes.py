@@ -4,6 +4,8 @@ So whole columns of genotypes are asked at once::
 
     methods = MethodCodes(("linear", "ties"), sources=("math", "code"))
     methods.sparse[X[:, 0].astype(int)]   # in which rows the method drops entries
+
+Methods are given by name, or as they are by readers that only ask for traits: the modules of the methods import torch.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge import methods as methods_folder
-from automerge.protocols import Method, Parameter
+from automerge.protocols import Elementwise, Method, Parameter, WeightedSum
 
 
 class MethodCodes:
@@ -29,16 +31,17 @@ class MethodCodes:
     `takes`, by name.
     """
 
-    def __init__(self, methods: Sequence[str], *, sources: Sequence[str]) -> None:
+    def __init__(self, methods: Sequence[str | Method], *, sources: Sequence[str]) -> None:
         """Raises ValueError for an unknown method, and where none of them is left for the one source."""
-        known = {name: methods_folder.load(name) for name in methods}
+        known = {method_name(each): methods_folder.load(each) if isinstance(each, str) else each for each in methods}
         if len(sources) == 1:
             # Of one source, all that join several by angle or ratio are the source itself.
             known = {name: method for name, method in known.items() if is_strong(method) or name == "linear"}
         if not known:
+            named = ", ".join(map(method_name, methods))
             raise ValueError(
-                f"the methods {', '.join(methods)} join several sources, but there is only {sources[0]}; add "
-                "linear or task_arithmetic to space.methods"
+                f"the methods {named} join several sources, but there is only {sources[0]}; add linear or "
+                "task_arithmetic to space.methods"
             )
         self.known: Mapping[str, Method] = known
         self.codes: Mapping[str, int] = {name: code for code, name in enumerate(known)}
@@ -61,6 +64,11 @@ class MethodCodes:
 
     def _taking(self, parameter: str) -> NDArray[np.bool_]:
         return self._which(lambda method: parameter in {p.name for p in method.parameters})
+
+
+def method_name(method: str | Method) -> str:
+    """The name of a method that is given by it, or as it is."""
+    return method.name if isinstance(method, WeightedSum | Elementwise) else method
 
 
 def is_strong(method: Method) -> bool:

@@ -359,10 +359,19 @@ class Runner(Protocol):
         """How many queries can be in flight at once."""
 
     def submit(self, query: Query) -> int:
-        """Takes a query and returns its ticket."""
+        """Takes a query and returns its ticket; nothing is evaluated before the next `collect`."""
 
     def collect(self) -> tuple[int, Evaluation]:
         """Waits for any submitted query and returns its ticket and evaluation.
 
         Raises RuntimeError if nothing was submitted.
         """
+
+    def settle(self, ticket: int, wall: float) -> None:
+        """Takes back a query whose answer a log has, from a run where it came `wall` seconds after the one before.
+
+        Raises ValueError for a ticket that is not in flight.
+        """
+
+    def clock(self) -> float:
+        """Seconds on the clock by which evaluations end; only differences mean something."""

@@ -7,7 +7,7 @@ recipe add up to. All are frozen.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,9 @@ from automerge.recipe import Recipe
 
 Split = Literal["search", "test"]
 """Search items steer the search; test items judge what it recommends and are seen by nothing else."""
+
+Orders = MutableMapping[tuple[str, Split], NDArray[np.int64]]
+"""For each task and split the fixed order of its items, as row numbers."""
 
 Status = Literal["ok", "invalid", "failed"]
 """`invalid`: the merged model is broken (NaN, collapsed). `failed`: the evaluation did not take place."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from automerge.encoding import PASSTHROUGH
 from automerge.fusion_genes import FusionGenes
-from automerge.protocols import Genotypes, Reference, Space
+from automerge.protocols import Genotypes, Method, Reference, Space
 from automerge.recipe import BASE, Fusion, Input, uniform
 
 
@@ -20,7 +20,7 @@ def outside(
     sources: Sequence[str],
     n_layers: int,
     strengths: Sequence[float],
-    methods: Sequence[str] = ("linear", "task_arithmetic"),
+    methods: Sequence[str | Method] = ("linear", "task_arithmetic"),
 ) -> dict[str, Reference]:
     """`base`, every source, and the uniform merges `METHOD` or `METHOD STRENGTH`, by name, all as recipes.
 

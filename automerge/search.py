@@ -6,16 +6,14 @@ question, in the logged order, and goes on where the log ends; so it can be kill
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.evaluate import Orders
 from automerge.fidelity import Ladder
 from automerge.history import OUTSIDE, advanced, eligible, front, in_space, reference_point, started
 from automerge.log import EvaluationRow, RunLog, TrialRow
@@ -27,6 +25,7 @@ from automerge.records import (
     Constraint,
     Evaluation,
     Objective,
+    Orders,
     Phase,
     Proposal,
     Query,
@@ -82,12 +81,16 @@ class Progress:
     resumed: bool
 
 
-@dataclass(slots=True)
+TestTrials = Literal["recommended", "all"]
+"""Which trials are evaluated on the test items at the end, beside the references: `all` are those that are ok."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Flight:
     trial: Trial
     phase: Phase
     slices: tuple[Slice, ...]
-    ticket: int | None = None
+    ticket: int
 
 
 class Search:
@@ -96,6 +99,8 @@ class Search:
     `given` are canonical genotypes by name that are evaluated and told like the space's references, after them. A
     reference outside the space is a trial like any other, which the optimizer is not told. What breaks one of the
     `constraints` is evaluated, tested if it is a reference, and not recommended; there may be nothing to recommend.
+    Times are those of the runner's clock. `test_trials` "all" is for collecting data: it changes nothing but how many
+    trials have test results.
     """
 
     def __init__(
@@ -116,7 +121,10 @@ class Search:
         n_verify: int = 8,
         n_recommend: int = 8,
         test_items: int | None = None,
+        test_trials: TestTrials = "recommended",
     ) -> None:
+        if test_trials not in get_args(TestTrials):
+            raise ValueError(f"test_trials: expected one of {', '.join(get_args(TestTrials))}, got {test_trials!r}")
         self._space = space
         self._references = dict(space.references())
         if taken := sorted(self._references.keys() & (given or {}).keys()):
@@ -135,6 +143,7 @@ class Search:
         self._n_verify = n_verify
         self._n_recommend = n_recommend
         self._test_items = test_items
+        self._test_trials = test_trials
         self._trials: dict[int, Trial] = {}
         self._flights: list[_Flight] = []
         self._replay = deque(log.evaluations())
@@ -144,7 +153,7 @@ class Search:
         self._seconds = 0.0
         self._asking = 0.0
         self._searching = 0.0
-        self._clock = time.perf_counter()
+        self._clock = runner.clock()
         self._reference_point: NDArray[np.float64] | None = None
 
     def run(self) -> Iterator[Progress]:
@@ -210,11 +219,11 @@ class Search:
             yield self._progress("search", 1.0, trial, resumed=resumed)
 
     def _ask(self) -> Proposal:
-        begun = time.perf_counter()
+        begun = self._runner.clock()
         proposal = self._optimizer.ask()
         # While the log answers, the evaluations take no time, and a share of it would say nothing.
         if not self._replay:
-            self._asking += time.perf_counter() - begun
+            self._asking += self._runner.clock() - begun
         return proposal
 
     def _share(self, start: float) -> float:
@@ -259,7 +268,8 @@ class Search:
         full = max(len(self._orders[name, "test"]) for name in self._tasks)
         references = [trial.id for trial in self._trials.values() if trial.origin["operator"] == REFERENCE]
         recommended = self._log.settings()["recommended"]
-        candidates = [*references, *(number for number in recommended if number not in references)]
+        others = recommended if self._test_trials == "recommended" else [*recommended, *self._trials]
+        candidates = dict.fromkeys([*references, *others])
         chosen = [number for number in candidates if self._trials[number].status == "ok"]
         for number, trial in enumerate(chosen):
             self._launch(self._trials[trial], "test", full)
@@ -291,7 +301,8 @@ class Search:
             end = min(stop, len(self._orders[name, split]))
             if begun < end:
                 slices.append(Slice(name, split, begun, end))
-        self._flights.append(_Flight(trial, phase, tuple(slices)))
+        ticket = self._runner.submit(Query(trial.recipe, tuple(slices)))
+        self._flights.append(_Flight(trial, phase, tuple(slices), ticket))
         return sum(part.stop - part.start for part in slices)
 
     def _land(self) -> tuple[Trial, Evaluation, bool]:
@@ -313,9 +324,10 @@ class Search:
         return trial, evaluation, resumed
 
     def _from_log(self, row: EvaluationRow) -> tuple[_Flight, Evaluation, float]:
-        self._clock = time.perf_counter()
         for flight in self._flights:
             if (flight.trial.id, flight.phase, flight.slices) == (row.trial, row.phase, row.slices):
+                self._runner.settle(flight.ticket, row.wall)
+                self._clock = self._runner.clock()
                 return flight, row.evaluation, row.wall
         raise ValueError(
             f"evaluation {row.id} of the log ({row.phase} of trial {row.trial}) is not what these settings ask for; "
@@ -323,12 +335,9 @@ class Search:
         )
 
     def _from_runner(self) -> tuple[_Flight, Evaluation, float]:
-        for flight in self._flights:
-            if flight.ticket is None:
-                flight.ticket = self._runner.submit(Query(flight.trial.recipe, flight.slices))
         ticket, evaluation = self._runner.collect()
         flight = next(flight for flight in self._flights if flight.ticket == ticket)
-        now = time.perf_counter()
+        now = self._runner.clock()
         wall, self._clock = now - self._clock, now
         trial = flight.trial
         row = TrialRow(trial.id, trial.recipe.id, trial.genotype, trial.recipe, trial.origin)

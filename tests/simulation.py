@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from automerge.evaluate import Orders
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.optimizers.evolution import Evolution
 from automerge.protocols import LanguageModel, Request
 from automerge.recipe import Recipe
-from automerge.records import Constraint, Evaluation, Objective, Query, Scores, Split
+from automerge.records import Constraint, Evaluation, Objective, Orders, Query, Scores, Split
 from automerge.runners.serial import SerialRunner
-from automerge.search import Budget, Search
+from automerge.search import Budget, Search, TestTrials
 from automerge.spaces.lfs import LayerwiseFusion
 
 N_ITEMS = 120
@@ -95,6 +94,7 @@ def make_search(
     given: Mapping[str, Recipe] | None = None,
     objectives: Sequence[Objective] = OBJECTIVES,
     constraints: Sequence[Constraint] = (),
+    test_trials: TestTrials = "recommended",
 ) -> tuple[Search, Simulator]:
     """A search over a small LFS space on the simulator, from recipes given by name, and the simulator."""
     space = LayerwiseFusion(sources=["left", "right"], n_layers=4, granularity=2, strengths=[0.5])
@@ -125,6 +125,7 @@ def make_search(
         given={name: space.encode(recipe) for name, recipe in (given or {}).items()},
         n_verify=3,
         n_recommend=4,
+        test_trials=test_trials,
     )
     return search, simulator
 

@@ -13,10 +13,12 @@ from omegaconf import OmegaConf
 
 from automerge import cli, components, zoo
 from automerge.check import settings as preflight
+from automerge.log import LOG, RunLog
 from tests import toy
+from tests.benchmark.simulated import RANDOM, make_benchmark, run
 
 CONF = cli.config_folder()
-GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "experiment")
+GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "problem", "experiment")
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
 
 
@@ -35,7 +37,7 @@ def compose_settings(*overrides: str) -> dict[str, object]:
         return cli.plain(compose("config", overrides=list(overrides)))
 
 
-def test_every_group_of_the_configuration_is_a_seam() -> None:
+def test_every_group_of_the_configuration_is_a_seam_or_a_preset() -> None:
     assert {path.parts[0] for path in FILES} == set(GROUPS)
     assert len(FILES) > 10
 
@@ -45,6 +47,8 @@ def test_every_configuration_file_composes_and_fits_what_it_configures(path: Pat
     group, name = path.parts[0], path.stem
     choice = f"+{group}={name}" if group == "experiment" else f"{group}={name}"
     overrides = [choice] if group == "experiment" else ["experiment=demo", choice]
+    if group == "problem":
+        overrides = [choice, f"{name}.path=somewhere"]
     settings = compose_settings(*[override.lstrip("+") for override in overrides])
     assert preflight.settings_faults(settings) == []
 
@@ -108,6 +112,63 @@ def test_weights_and_constraints_are_written_on_the_command_line() -> None:
     assert preflight.settings_faults(wrong) == [
         "weights: expected all tasks, got none for reverse; weigh them, or leave them out of task"
     ]
+
+
+def test_a_benchmark_takes_the_place_of_sources_tasks_and_space() -> None:
+    settings = compose_settings("problem=benchmark", "benchmark.path=DIR", "optimizer=tpe", "runner.n_workers=4")
+    assert preflight.settings_faults(settings) == []
+    assert settings["benchmark"] == {"path": "DIR", "seed": 0}
+    assert not {"source", "task", "space", "fidelity"} & settings.keys()
+    wrong = preflight.settings_faults(compose_settings("problem=benchmark", "experiment=demo"))
+    assert any(fault.startswith("source: a benchmark has its own") for fault in wrong)
+    assert any("write benchmark.path=DIR" in fault for fault in wrong)
+
+
+def test_searching_and_comparing_on_a_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_benchmark(tmp_path / "made", breaks=False, tested=False)
+    settings = compose_settings("problem=benchmark", "benchmark.path=made", "optimizer=evolution", "budget.trials=5")
+    run({**settings, "optimizer": RANDOM}, tmp_path / "run", 12)
+    with RunLog(tmp_path / "run" / LOG, read_only=True) as log:
+        n_logged = len(log.evaluations())
+    cli.main(["search", "--resume", "run"])
+    with RunLog(tmp_path / "run" / LOG, read_only=True) as log:
+        assert len(log.evaluations()) > n_logged == 12
+    said = capsys.readouterr().out
+    assert "simulated: the surrogate benchmark handmade 1.0.0, fitted on 300 models, answers" in said
+    assert "it has no model of the test items of " in said
+    assert "Simulated: every score is that of the surrogate benchmark" in said
+    assert "automerge export" not in said
+    assert not (tmp_path / "run" / "benchmark").exists()
+    for command in (["export", "run", "--point", "1", "--to", "x"], ["benchmark", "export", "run", "--to", "x"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(command)
+        assert "run is a simulated run: " in capsys.readouterr().err
+
+    compared = ["benchmark", "compare", "made", "optimizers=[random_search,uniform_grid]", "seeds=2", "--to", "found"]
+    cli.main([*compared, "trials=6", "workers=2", "report.verify=1"])
+    said = capsys.readouterr().out
+    assert "4 of 4: uniform_grid with seed 1" in said
+    assert "2 workers" in said
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {
+        "comparison.md",
+        "comparison.png",
+        "results.json",
+        "runs",
+    }
+    for wrong, words in (("seeds=0", "seeds: expected a whole number from 1"), ("optimizers=tpe", "different names")):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["benchmark", "compare", "made", wrong, "--to", "found"])
+        assert words in capsys.readouterr().err
+    for command, words in (
+        (["benchmark"], "automerge benchmark export | validate | compare"),
+        (["benchmark", "compare", "made", "optimizers=[nothing]", "--to", "x"], "Could not find 'optimizer/nothing'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(command)
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from automerge.evaluate import Evaluator, Orders
+from automerge.evaluate import Evaluator
 from automerge.model import ResidentModel
 from automerge.protocols import Task
 from automerge.recipe import uniform
-from automerge.records import Query, Slice
+from automerge.records import Orders, Query, Slice
 from automerge.tasks.exact_continuation import ExactContinuation
 from automerge.tasks.multiple_choice import MultipleChoice
 from tests import toy

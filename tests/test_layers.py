@@ -26,6 +26,7 @@ LAYERS = [
         "variation",
         "depth_variation",
         "tying",
+        "tied_samples",
         "items",
         "options",
         "components",
@@ -55,9 +56,11 @@ LAYERS = [
     {"family", "merge", "body", "stack"},
     {"model", "task_vectors", "measures"},
     {"export", "evaluate", "start"},
-    {"search", "report", "benchmark"},
+    {"search", "report"},
     {"check", "zoo"},
-    {"run", "progress"},
+    {"parts"},
+    {"benchmark"},
+    {"run", "progress", "terminal"},
     {"cli"},
 ]
 FAMILIES = {"sources", "methods", "spaces", "tasks", "optimizers", "runners"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from automerge.measures import measure
+from automerge.measures import from_settings, measure, to_settings
 from automerge.merge import ResidentSources
 from automerge.recipe import Fusion, Input, uniform
 from automerge.sources.checkpoint import CheckpointSource
@@ -52,3 +53,18 @@ def test_a_source_has_its_mean_where_the_base_is_nothing() -> None:
     nothing = ResidentSources([source("base", 0.0, 0.0, 0.0), source("a", 1.0, 1.5, 5.0)])
     found = measure(nothing, task_vectors(nothing))
     assert np.array([*found.norms.values()]).tolist() == [[1.0]] * 3
+
+
+def test_a_log_gives_the_measures_back(llama: dict[str, Path]) -> None:
+    sources = ResidentSources([CheckpointSource(name, str(folder)) for name, folder in llama.items()])
+    vectors = task_vectors(sources)
+    known = measure(sources, vectors)
+    kept = json.loads(json.dumps({"measures": to_settings(known), "task_vectors": vectors.to_settings()}))
+    found = from_settings(kept)
+    assert found.parameters == known.parameters
+    assert found.norms.keys() == known.norms.keys()
+    assert all(np.array_equal(found.norms[slot], known.norms[slot]) for slot in known.norms)
+    del kept["measures"]
+    earlier = from_settings(kept)
+    assert earlier.parameters == {}
+    assert all(np.array_equal(earlier.norms[slot], known.norms[slot]) for slot in known.norms)

@@ -1,8 +1,12 @@
 """Methods as codes, with their traits by code."""
 
+from dataclasses import replace
+
 import pytest
 
+from automerge.fusion_genes import option_faults
 from automerge.method_codes import MethodCodes
+from automerge.methods import load
 
 METHODS = ("ties", "slerp", "task_arithmetic", "karcher", "model_stock", "della")
 
@@ -53,3 +57,17 @@ def test_plain_sums_need_no_flag() -> None:
     """Their weights say all; vectors that are joined, and methods with parameters, do something else."""
     table = MethodCodes((*METHODS, "linear", "nuslerp"), sources=("a", "b"))
     assert table.flagged == ("ties", "model_stock", "della", "nuslerp")
+
+
+def test_methods_are_told_by_name_or_as_they_are() -> None:
+    known = load("ties")
+    table = MethodCodes(("linear", known), sources=("a", "b"))
+    named = MethodCodes(("linear", "ties"), sources=("a", "b"))
+    assert table.known == named.known
+    assert (table.sparse == named.sparse).all()
+    other = replace(known, name="ours", parameters=())
+    assert [*MethodCodes((other,), sources=("a",)).known] == ["ours"]
+    assert option_faults(sources=("a",), methods=(other,), max_weight=1.0) == []
+    assert option_faults(sources=("a",), methods=(known, "ties"), max_weight=1.0) == [
+        "each method can be named once, got ['ties', 'ties']"
+    ]

@@ -14,7 +14,8 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from automerge import components, methods, run
-from automerge.benchmark.fit import MINIMUM, export_benchmark
+from automerge.benchmark.export import export_benchmark
+from automerge.benchmark.fit import MINIMUM
 from automerge.export.model import export_run
 from automerge.history import History
 from automerge.log import LOG, RunLog
@@ -80,7 +81,7 @@ def test_a_run_on_foreign_models_leaves_log_report_and_benchmark(finished: tuple
     folder, history = finished
     assert len(history.trials) >= 35
     write_report(folder)
-    quality = export_benchmark(folder, folder / "benchmark")
+    quality = export_benchmark([folder], folder / "benchmark")
     assert all(
         (folder / name).stat().st_size > 0 for name in ("pareto.csv", "pareto.json", "report.html", "report.png")
     )
@@ -360,7 +361,7 @@ def test_a_weighted_mean_under_constraints_is_searched_reported_and_resumed(
     assert history.test_values(best) == pytest.approx([0.75 * tested["choose"].mean + 0.25 * tested["last"].mean])
     findings = write_report(tmp_path / "run")
     assert findings.headline is not None
-    assert set(export_benchmark(tmp_path / "run", tmp_path / "benchmark")) == {"choose", "last"}
+    assert set(export_benchmark([tmp_path / "run"], tmp_path / "benchmark")) == {"choose", "last"}
     export_run(tmp_path / "run", tmp_path / "model", point=1)
     with RunLog(tmp_path / "run" / LOG) as log:
         stored = log.settings()["config"]

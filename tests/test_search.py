@@ -452,3 +452,22 @@ def test_a_weighted_mean_is_searched_as_one_objective(tmp_path: Path) -> None:
     assert scores[best] == pytest.approx(max(scores.values()))
     tested = history.tests[best]
     assert history.test_values(best) == pytest.approx([(tested["a"].mean + 2 * tested["b"].mean) / 3])
+
+
+def test_all_trials_that_are_ok_can_be_tested_and_nothing_else_changes(tmp_path: Path) -> None:
+    for name in ("some", "every"):
+        (tmp_path / name).mkdir()
+    some, _ = finished(tmp_path / "some", breaks=True)
+    every, steps = finished(tmp_path / "every", breaks=True, test_trials="all")
+    ok = {number for number, trial in every.trials.items() if trial.status == "ok"}
+    assert set(every.tests) == ok
+    assert len(ok) > len(some.tests)
+    assert {result["a"].n for result in every.tests.values()} == {N_ITEMS}
+    assert every.recommended == some.recommended
+    assert every.trajectory() == some.trajectory()
+    # Those that would be tested anyway come first, so that a run stopped there can be told.
+    order = [row.trial for row in every.evaluations if row.phase == "test"]
+    assert order[: len(some.tests)] == [row.trial for row in some.evaluations if row.phase == "test"]
+    assert [step.share for step in steps if step.phase == "test"][-1] == 1.0
+    with RunLog(tmp_path / "none.db") as log, pytest.raises(ValueError, match="expected one of recommended, all"):
+        make_search(log, test_trials="best")  # type: ignore[arg-type]

@@ -1,1 +1,5 @@
-"""Surrogate benchmarks: what a log teaches about the landscape of merges, as LightGBM models in plain text."""
+"""Surrogate benchmarks: what logs teach about the landscape of merges, as LightGBM models in plain text."""
+
+from automerge.benchmark.benchmark import Answers, Benchmark, MeasuredReference, load
+
+__all__ = ["Answers", "Benchmark", "MeasuredReference", "load"]

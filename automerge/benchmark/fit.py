@@ -1,45 +1,50 @@
-"""Log to surrogate benchmark: one LightGBM ensemble per task, with its quality by cross-validation.
+"""Dataset to surrogate: bags of LightGBM boosters of every target, and what they predict of models they did not see.
 
-A trial with k right of n items is one row with label k/n and weight n under the cross-entropy objective, which is the
-exact binomial deviance. Ten folds by trial give ten models: each row is predicted by the model that did not see it,
-which gives the quality, and the exported benchmark averages all ten. References outside the space have no genotype,
-so they are no rows of the table.
+A model with k right of n items is one row with label k/n and weight n under the cross-entropy objective, which is the
+exact binomial deviance. Folds by recipe give the bags: a row is predicted by the bag that saw no row of its model,
+which gives the quality, and the benchmark averages all of them::
+
+    data = measured(dataset, "math", "search")
+    fitted = fit_target(dataset.inputs[data.rows], data.share, data.n, data.groups, data.offsets)
+    fitted.predicted                                  # (n_rows,) out of fold, the expected score over all items
+    data.on_items(fitted.predicted)                   # the same on the items that each row was measured on
+    Ensemble(combine(fitted.bags, bias=fitted.bias))  # the model of the benchmark
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightgbm
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
-from automerge.components import build
-from automerge.history import History, in_space
-from automerge.log import LOG, RunLog
-from automerge.protocols import Space
+from automerge.benchmark.dataset import Dataset
+from automerge.benchmark.difficulties import fit_rasch, offsets, on_subsets, positions
+from automerge.benchmark.folder import ITEM_SECONDS, MERGE_SECONDS
+from automerge.benchmark.quality import area_under_curve, quality
+from automerge.records import Split
+
+Values = NDArray[np.float64]
 
 N_BAGS = 10
-"""Number of folds and of models of an ensemble."""
+"""Number of folds and of boosters of an ensemble."""
 
 MINIMUM = 30
-"""Fewest trials from which a surrogate is fitted."""
+"""Fewest models from which a target is fitted."""
 
-N_ROUNDS = 200
+N_ROUNDS = 25
+"""Trees of a bag: few, because answers take time by their number, and the mean of the bags smooths long steps."""
 
-PARAMETERS = {
+PARAMETERS: Mapping[str, Any] = {
     "objective": "cross_entropy",
-    "learning_rate": 0.05,
-    "num_leaves": 15,
+    "learning_rate": 0.3,
+    "num_leaves": 31,
+    "max_bin": 63,
     "min_data_in_leaf": 3,
-    "feature_fraction": 0.5,
+    "min_sum_hessian_in_leaf": 1e-3,
+    "feature_fraction": 0.8,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 1.0,
@@ -49,128 +54,214 @@ PARAMETERS = {
     "verbosity": -1,
 }
 
+SECONDS = {"objective": "gamma", "num_leaves": 7, "learning_rate": 0.4}
+"""Times are positive and their errors grow with them."""
 
-def export_benchmark(run: Path, to: Path) -> dict[str, dict[str, float]]:
-    """Writes the surrogate benchmark of a run into the folder `to`; returns by task its quality.
+SECONDS_ROUNDS = 10
 
-    The quality has `n_trials`, `r2`, `kendall_tau` and `r2_ceiling`, the share of the variance that is not noise of
-    measurement if every trial had items of its own; they are common to all, so R2 may exceed it. All are NaN, and no
-    model is written, for fewer trials than MINIMUM. An older benchmark in its place is replaced;
-    raises FileExistsError for any other folder.
+LONGEST = 0.99
+"""Quantile at which times are cut: what is longer waited for the machine."""
+
+
+class Fitted(NamedTuple):
+    """The bags of a target, what is to be added to the raw score of each, and predictions out of fold, (n_rows,)."""
+
+    bags: tuple[lightgbm.Booster, ...]
+    bias: tuple[float, ...]
+    predicted: Values
+
+
+class Measured(NamedTuple):
+    """The scores of a task's split: `rows` of the dataset, each with the mean of n item scores, all of shape (n_rows,).
+
+    `groups` number the models. `offsets` tell by how many logits the items of a row are easier than all; `positions`
+    are the row's items among the known ones, and `difficulties` theirs, shape (n_items,).
     """
-    if to.exists() and not (to / "metadata.json").is_file():
-        raise FileExistsError(f"{to} exists and is no surrogate benchmark; name a new folder")
-    with RunLog(run / LOG, read_only=True) as log:
-        history = History.of(log)
-        settings = log.settings()
-    table, features = _table(history, settings)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
-    try:
-        quality = _write(history, settings, table, features, unfinished)
-        if to.exists():
-            shutil.rmtree(to)
-        unfinished.chmod(0o755)
-        unfinished.rename(to)
-    except BaseException:
-        shutil.rmtree(unfinished)
-        raise
-    return quality
+
+    rows: NDArray[np.int64]
+    share: Values
+    n: Values
+    groups: NDArray[np.int64]
+    offsets: Values
+    positions: tuple[NDArray[np.int64], ...]
+    difficulties: Values
+
+    def on_items(self, predicted: Values) -> Values:
+        """The expected scores on the rows' own items, of expected scores over all items; both of shape (n_rows,).
+
+        Only the prediction tells what a model can; `offsets` would tell what it was measured to.
+        """
+        return on_subsets(predicted, self.difficulties, self.positions)
 
 
-def _write(
-    history: History, settings: Mapping[str, Any], table: pd.DataFrame, features: list[str], folder: Path
-) -> dict[str, dict[str, float]]:
-    tasks = list(history.tasks)
-    (folder / "models").mkdir()
-    (folder / "data").mkdir()
-    quality = {}
-    for task in tasks:
-        rows = table[(table["status"] == "ok") & (table[f"n.{task}"] > 0)]
-        X = rows[features].to_numpy()
-        n = rows[f"n.{task}"].to_numpy(dtype=np.float64)
-        share = rows[f"k.{task}"].to_numpy() / n
-        boosters, predicted = _cross_fit(X, share, n, seed=int(settings.get("seed", 0)))
-        for bag, booster in enumerate(boosters):
-            booster.save_model(str(folder / "models" / f"{task}.search.{bag}.txt"))
-        quality[task] = _quality(share, n, predicted)
-    table.to_parquet(folder / "data" / "evaluations.parquet", index=False)
-    metadata = {
-        "schema": 1,
-        "objectives": settings["objectives"],
-        "tasks": tasks,
-        "features": features,
-        "n_bags": N_BAGS,
-        "reference_point": list(history.reference_point),
-        "n_items": {
-            task: max(trial.results[task].n for trial in history.trials.values() if task in trial.results)
-            for task in tasks
-        },
-        "space": settings["config"]["space"],
-        "layout": settings["layout"],
-        "seed": settings.get("seed"),
-        "versions": settings.get("versions", {}),
-    }
-    (folder / "metadata.json").write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
-    written = {
-        task: {key: value if np.isfinite(value) else None for key, value in figures.items()}
-        for task, figures in quality.items()
-    }
-    (folder / "report.json").write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
-    return quality
+class Target(NamedTuple):
+    """A target of the benchmark: its bags, None where too few models tell of it, and figures of their quality."""
+
+    fitted: Fitted | None
+    figures: Mapping[str, float | None]
 
 
-def _table(history: History, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    """One row per trial of the space: id, status, origin, k and n per task, costs, features; and the latter's names."""
-    layout = settings["layout"]
-    space: Space = build(settings["config"]["space"], sources=layout["sources"], n_layers=layout["n_layers"])
-    features = [f"feature.{name}" for name in space.feature_names]
-    trials = list(history.trials.values())
-    inside = [trial for trial in trials if in_space(trial)]
-    values = space.features(np.array([trial.genotype for trial in inside]).reshape(-1, len(space.genes)))
-    seen = {trial.id: row for trial, row in zip(inside, values, strict=True)}
-    rows = []
-    for trial in trials:
-        row: dict[str, Any] = {
-            "trial": trial.id,
-            "recipe": trial.recipe.id,
-            "status": trial.status,
-            "operator": trial.origin["operator"],
-        }
-        for task in history.tasks:
-            result = trial.results.get(task)
-            row[f"k.{task}"] = result.total if result else 0.0
-            row[f"n.{task}"] = result.n if result else 0
-        row.update({f"cost.{name}": value for name, value in trial.costs.items()})
-        row.update(zip(features, seen.get(trial.id, np.full(len(features), np.nan)), strict=True))
-        rows.append(row)
-    # Rows are left out at the end, so that a table without any has its columns.
-    table = pd.DataFrame(rows)
-    return table[table["trial"].isin(list(seen))].reset_index(drop=True), features
+def fit_target(
+    X: Values,
+    share: Values,
+    n: Values,
+    groups: NDArray[np.int64],
+    offsets: Values | None = None,
+    *,
+    parameters: Mapping[str, Any] = PARAMETERS,
+    n_rounds: int = N_ROUNDS,
+    n_bags: int = N_BAGS,
+    seed: int = 0,
+) -> Fitted:
+    """The bags for inputs of shape (n_rows, n_inputs), labels `share` with weights n, and predictions out of fold.
 
-
-def _cross_fit(
-    X: NDArray[np.float64], share: NDArray[np.float64], n: NDArray[np.float64], *, seed: int
-) -> tuple[list[lightgbm.Booster], NDArray[np.float64]]:
-    """The models of all folds and the prediction of every row by the model that did not see it."""
-    predicted = np.full(len(X), np.nan)
-    if len(X) < MINIMUM:
-        return [], predicted
-    fold = np.random.default_rng([seed, len(X)]).permutation(len(X)) % N_BAGS
-    boosters = []
-    for bag in range(N_BAGS):
+    Rows of one group are in one fold. With `offsets`, which need the cross-entropy objective, the label of a row is
+    expected that many logits above what its inputs tell; predictions are without. Raises ValueError for fewer than two
+    groups.
+    """
+    kinds, members = np.unique(groups, return_inverse=True)
+    if len(kinds) < 2:
+        raise ValueError(f"expected rows of two models at least, got {len(kinds)}; evaluate more")
+    n_folds = min(n_bags, len(kinds))
+    fold = (np.random.default_rng([seed, len(kinds)]).permutation(len(kinds)) % n_folds)[members]
+    weight = n / n.mean()
+    predicted = np.empty(len(X))
+    bags, bias = [], []
+    for bag in range(n_folds):
         seen = fold != bag
-        data = lightgbm.Dataset(X[seen], label=share[seen], weight=n[seen] / n.mean(), params={"verbosity": -1})
-        booster = lightgbm.train({**PARAMETERS, "seed": seed + bag}, data, num_boost_round=N_ROUNDS)
-        predicted[~seen] = np.asarray(booster.predict(X[~seen]))
-        boosters.append(booster)
-    return boosters, predicted
+        start = 0.0 if offsets is None else _start(share[seen], n[seen], offsets[seen])
+        data = lightgbm.Dataset(
+            X[seen],
+            label=share[seen],
+            weight=weight[seen],
+            init_score=None if offsets is None else offsets[seen] + start,
+            params={"verbosity": -1},
+        )
+        booster = lightgbm.train({**parameters, "seed": seed + bag}, data, num_boost_round=n_rounds)
+        # A booster that was trained from initial scores does not know of them.
+        raw = np.asarray(booster.predict(X[~seen], raw_score=offsets is not None))
+        predicted[~seen] = raw if offsets is None else 1 / (1 + np.exp(-(raw + start)))
+        bags.append(booster)
+        bias.append(start)
+    return Fitted(tuple(bags), tuple(bias), predicted)
 
 
-def _quality(share: NDArray[np.float64], n: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
-    figures = {"n_trials": float(len(share)), "r2": np.nan, "kendall_tau": np.nan, "r2_ceiling": np.nan}
-    if len(share) >= MINIMUM and share.std() > 0:
-        figures["r2"] = float(1 - np.sum((share - predicted) ** 2) / np.sum((share - share.mean()) ** 2))
-        figures["kendall_tau"] = float(kendalltau(share, predicted).statistic)
-        figures["r2_ceiling"] = float(1 - np.mean(share * (1 - share) / n) / share.var())
-    return figures
+def measured(dataset: Dataset, task: str, split: Split, rows: NDArray[np.int64] | None = None) -> Measured:
+    """The scores of a task's split of all models that are not broken, or of some rows of the dataset.
+
+    A score of a model on an item counts once, in the first of the rows that hold it: runs with equal seeds use equal
+    items, and a second look at them tells nothing new.
+    """
+    known = dataset.items.get((task, split), np.empty(0, dtype=np.int64))
+    recipes = np.unique(dataset.frame["recipe"].to_numpy(dtype=str), return_inverse=True)[1]
+    sound = dataset.frame["status"].to_numpy() == "ok"
+    numbers, items, scores = [], [], []
+    seen: dict[int, NDArray[np.int32]] = {}
+    for row in range(len(dataset.frame)) if rows is None else rows:
+        found = dataset.responses.get((int(row), task, split))
+        if not sound[row] or found is None:
+            continue
+        before = seen.get(recipes[row])
+        new = slice(None) if before is None else ~np.isin(found.items, before)
+        if len(found.items[new]):
+            numbers.append(int(row))
+            items.append(found.items[new])
+            scores.append(found.scores[new].astype(np.float64))
+            seen[recipes[row]] = found.items if before is None else np.concatenate([before, found.items[new]])
+    places = positions(known, items)
+    owners = np.repeat(np.arange(len(numbers)), [len(own) for own in places])
+    answers = np.concatenate([*scores, np.empty(0)])
+    rasch = fit_rasch(
+        owners,
+        np.concatenate([*places, np.empty(0, dtype=np.int64)]),
+        answers,
+        n_models=len(numbers),
+        n_items=len(known),
+    )
+    n = np.array([len(own) for own in places], dtype=np.float64)
+    return Measured(
+        rows=np.array(numbers, dtype=np.int64),
+        share=np.bincount(owners, answers, len(numbers)) / n,
+        n=n,
+        groups=recipes[numbers] if numbers else np.empty(0, dtype=np.int64),
+        offsets=offsets(rasch.abilities, rasch.difficulties, places),
+        positions=tuple(places),
+        difficulties=rasch.difficulties,
+    )
+
+
+def fit_scores(dataset: Dataset, data: Measured, *, seed: int = 0) -> Target:
+    """The target of a task's expected score over all items of a split."""
+    if len(np.unique(data.groups)) < MINIMUM:
+        return _few(data.groups, len(data.rows))
+    fitted = fit_target(dataset.inputs[data.rows], data.share, data.n, data.groups, data.offsets, seed=seed)
+    return Target(fitted, _figures(data.groups, quality(data.share, data.on_items(fitted.predicted), data.n)))
+
+
+def fit_broken(dataset: Dataset, *, seed: int = 0) -> Target | None:
+    """The target of the probability that a model is broken; None if none was."""
+    broken = (dataset.frame["status"] != "ok").to_numpy()
+    groups = np.unique(dataset.frame["recipe"].to_numpy(dtype=str), return_inverse=True)[1]
+    if not broken.any():
+        return None
+    if len(np.unique(groups)) < MINIMUM:
+        return _few(groups, len(groups))
+    once = np.ones(len(broken))
+    fitted = fit_target(dataset.inputs, broken.astype(np.float64), once, groups, seed=seed)
+    figures = {"rows": float(len(broken)), "broken": float(broken.sum())}
+    return Target(fitted, _figures(groups, figures | {"auc": area_under_curve(broken, fitted.predicted)}))
+
+
+def fit_seconds(dataset: Dataset, *, seed: int = 0) -> dict[str, Target]:
+    """The targets of what one merge takes and what one item takes, by name; empty if nothing was timed."""
+    frame = dataset.frame
+    n_timed = frame["items.timed"].to_numpy(dtype=np.float64)
+    rows = np.flatnonzero(n_timed > 0)
+    if not len(rows):
+        return {}
+    groups = np.unique(frame["recipe"].to_numpy(dtype=str)[rows], return_inverse=True)[1]
+    items = frame["seconds.items"].to_numpy(dtype=np.float64)[rows] / n_timed[rows]
+    times = {MERGE_SECONDS: frame["seconds.merge"].to_numpy(dtype=np.float64)[rows], ITEM_SECONDS: items}
+    return {name: _fit_times(dataset.inputs[rows], taken, groups, seed=seed) for name, taken in times.items()}
+
+
+def _fit_times(X: Values, seconds: Values, groups: NDArray[np.int64], *, seed: int) -> Target:
+    if len(np.unique(groups)) < MINIMUM:
+        return _few(groups, len(groups))
+    # The logarithm of nothing is none.
+    label = np.clip(seconds, 1e-9, np.quantile(seconds, LONGEST))
+    fitted = fit_target(
+        X,
+        label,
+        np.ones(len(label)),
+        groups,
+        parameters={**PARAMETERS, **SECONDS},
+        n_rounds=SECONDS_ROUNDS,
+        seed=seed,
+    )
+    error = np.abs(np.log(fitted.predicted / label))
+    figures = {
+        "rows": float(len(label)),
+        "median": float(np.median(label)),
+        "median_log_error": float(np.median(error)),
+    }
+    return Target(fitted, _figures(groups, figures))
+
+
+def _few(groups: NDArray[np.int64], n_rows: int) -> Target:
+    return Target(None, _figures(groups, {"rows": float(n_rows)}))
+
+
+def _figures(groups: NDArray[np.int64], figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {"n_models": float(len(np.unique(groups))), **figures}
+
+
+def _start(share: Values, n: Values, offsets: Values) -> float:
+    """The logit that with these offsets fits best to all rows, by Newton's method."""
+    found = 0.0
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-(found + offsets)))
+        # A label that is the same everywhere has its best logit at infinity.
+        step = float(np.sum(n * (share - p)) / (np.sum(n * p * (1 - p)) + 1e-9))
+        found = float(np.clip(found + np.clip(step, -2, 2), -10, 10))
+    return found

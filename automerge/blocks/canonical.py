@@ -33,6 +33,8 @@ def drop(blocks: Blocks, grid: Grid) -> Blocks:
     n, n_free, n_slots = blocks.shape
     excess = grid.depths(blocks) - grid.max_layers
     rows = np.flatnonzero(excess > 0)
+    if not len(rows):
+        return blocks
     evenly = _evenly(n_free) * n_slots
     order = [evenly + slot for slot in range(n_slots - 1, 0, -1)] + [_from_middle(n_free) * n_slots]
     places = np.concatenate(order)
@@ -51,6 +53,8 @@ def fill(blocks: Blocks, grid: Grid, filler: NDArray[np.int64]) -> Blocks:
     """
     lack = grid.min_layers - grid.depths(blocks)
     rows = np.flatnonzero(lack > 0)
+    if not len(rows):
+        return blocks
     order = _from_middle(blocks.shape[1])[::-1]
     filled = blocks.copy()
     first = filled[rows[:, None], order, 0]
@@ -71,13 +75,19 @@ def last_free(blocks: Blocks, grid: Grid) -> NDArray[np.int64]:
 
 def bounded(scales: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scales of the residual stream, shape (n, n_free), with a 1 for each that leaves the bounds of their product."""
+    # The same products in the same order as in `gains`, so that both see the same side of a bound.
+    products = np.cumprod(scales, axis=1)
+    rows = np.flatnonzero(((products < 1 / MAX_GAIN) | (products > MAX_GAIN)).any(axis=1))
     kept = scales.copy()
-    product = np.ones(len(scales))
-    for column in kept.T:
-        # The same products in the same order as in `gains`, so that both see the same side of a bound.
+    if not len(rows):
+        return kept
+    leaving = kept[rows]
+    product = np.ones(len(rows))
+    for column in leaving.T:
         after = product * column
         column[(after < 1 / MAX_GAIN) | (after > MAX_GAIN)] = 1.0
         product *= column
+    kept[rows] = leaving
     return kept
 
 

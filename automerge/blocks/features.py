@@ -16,10 +16,10 @@ changes from one source to another, and the longest run of layers of one source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,8 @@ TOTALS = ("depth", "repeats", "skips", "switches", "longest_run")
 """Names of the columns that tell of the whole stack."""
 
 
-Number = TypeVar("Number", bound=np.generic)
-
-Slots = list[NDArray[Number]]
-"""Something of every block, slot by slot, shape (n, n_positions) each: sums over a few slots, row by row, are slow."""
+Slots = NDArray[Any]
+"""Something of every block, shape (..., n_slots, n, n_positions): sums over a few slots, row by row, are slow."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +70,20 @@ class StackFeatures:
         (n, n_free, n_sources), `fixed` holds for every stack the code of the block at fixed positions, shape (n,).
         """
         slots = _slots(blocks)
-        # By code, then by slot.
-        is_code = {code: [slot == code for slot in slots] for code in range(1, self.grid.fused + 1)}
-        shares = [self._shares(source, is_code, weights) for source in range(len(self.sources))]
-        counts = [_total(each) for each in shares]
+        # By code from 1, then by slot.
+        is_code = slots == np.arange(1, self.grid.fused + 1, dtype=np.int16)[:, None, None, None]
+        shares = self._shares(is_code, weights)
+        counts = shares.sum(axis=1)
         most = self.grid.max_blocks * (self.max_weight if self.grid.fuses else 1.0)
-        found = [count / most for count in counts]
+        found = [counts / most]
         if scales is not None:
-            gains = self._gains(slots, scales)
-            found += [self._average(gains, *each) for each in zip(shares, counts, strict=True)]
-            found.append(scales / self.max_scale)
-        found += [_share_before(is_code[first], is_code[second]) for first, second in self._pairs()]
+            found += [self._average(self._gains(slots, scales), shares, counts), scales[None] / self.max_scale]
+        if pairs := self._pairs():
+            first, second = np.array(pairs).T - 1
+            found.append(_share_before(is_code[first], is_code[second]))
         if self.grid.fuses:
-            found.append(_total(is_code[self.grid.fused]) / self.grid.max_blocks)
-        by_position = np.stack(found, axis=2).reshape(len(blocks), len(found) * blocks.shape[1])
+            found.append(is_code[-1:].sum(axis=1) / self.grid.max_blocks)
+        by_position = np.concatenate(found).transpose(1, 2, 0).reshape(len(blocks), -1)
         return np.concatenate([by_position, self._totals(blocks, fixed)], axis=1)
 
     def weight_columns(self) -> NDArray[np.int64]:
@@ -107,31 +105,29 @@ class StackFeatures:
         """Codes of blocks that may stand at one position in either order."""
         return list(combinations(range(1, self.grid.n_codes), 2)) if self.grid.max_blocks > 1 else []
 
-    def _shares(
-        self, source: int, is_code: Mapping[int, Slots[np.bool_]], weights: NDArray[np.float64] | None
-    ) -> Slots[np.float64]:
-        """How much of the source every block holds."""
-        passed = is_code[source + 1]
+    def _shares(self, is_code: Slots, weights: NDArray[np.float64] | None) -> Slots:
+        """How much of every source the blocks hold, shape (n_sources, n_slots, n, n_positions)."""
+        passed = is_code[: len(self.sources)]
         if weights is None:
-            return [here.astype(np.float64) for here in passed]
-        weight = weights[:, :, source]
-        return [here + fused * weight for here, fused in zip(passed, is_code[self.grid.fused], strict=True)]
+            return passed.astype(np.float64)
+        return np.asarray(passed + is_code[-1] * np.moveaxis(weights, 2, 0)[:, None])
 
-    def _gains(self, slots: Slots[np.int16], scales: NDArray[np.float64]) -> Slots[np.float64]:
-        """The mean factor of what the layers of each block, or their mlps, add."""
+    def _gains(self, slots: Slots, scales: NDArray[np.float64]) -> Slots:
+        """The mean factor of what the layers of blocks, or their mlps, add, shape (n_slots or 1, n, n_positions)."""
         if self.scaling == "branch_mlp":
             widths = self.grid.widths[self.grid.free]
             scaled = (widths - 1 + scales) / widths  # only the last layer of a position is scaled
-            behind = [*slots[1:], np.zeros_like(slots[0])]
-            return [np.where((here > 0) & (after == 0), scaled, 1.0) for here, after in zip(slots, behind, strict=True)]
+            behind = np.zeros_like(slots)
+            behind[:-1] = slots[1:]
+            return np.where((slots > 0) & (behind == 0), scaled, 1.0)
         before = np.cumprod(scales, axis=1) / scales
-        return [1 / before] * len(slots)
+        return np.asarray(1 / before)[None]
 
-    def _average(
-        self, gains: Slots[np.float64], shares: Slots[np.float64], count: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        total = _total([gain * share for gain, share in zip(gains, shares, strict=True)])
-        return np.where(count > 0, self._squashed(total / np.where(count > 0, count, 1.0)), 0.0)
+    def _average(self, gains: Slots, shares: Slots, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean gains of every source, shape (n_sources, n, n_positions)."""
+        total = (gains * shares).sum(axis=1)
+        there = counts > 0
+        return np.where(there, self._squashed(total / np.where(there, counts, 1.0)), 0.0)
 
     def _squashed(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.scaling == "branch_mlp":
@@ -143,55 +139,45 @@ class StackFeatures:
         grid = self.grid
         codes = grid.everywhere(blocks, fixed)
         slots = _slots(codes)
-        there = [here > 0 for here in slots]
-        again = [
-            there[slot] & np.logical_or.reduce([slots[slot] == earlier for earlier in slots[:slot]])
-            for slot in range(1, grid.max_blocks)
-        ]
-        depth = _total(there) @ grid.widths
-        repeats = _total([np.zeros(there[0].shape), *again]) @ grid.widths
-        skips = ~np.logical_or.reduce(there) @ grid.widths
+        there = slots > 0
+        again = np.zeros(there.shape[1:])
+        for slot in range(1, grid.max_blocks):
+            again += there[slot] & (slots[slot] == slots[:slot]).any(axis=0)
+        depth = there.sum(axis=0, dtype=np.float64) @ grid.widths
+        repeats = again @ grid.widths
+        skips = ~there.any(axis=0) @ grid.widths
         switches, longest = _runs(codes, grid)
         most = grid.max_layers
         totals = [depth / most, repeats / most, skips / grid.n_layers, switches / max(1, most - 1), longest / most]
         return np.stack(totals, axis=1)
 
 
-def _slots(blocks: Blocks) -> Slots[np.int16]:
-    return list(np.moveaxis(blocks, 2, 0).astype(np.int16, order="C"))
+def _slots(blocks: Blocks) -> Slots:
+    return blocks.transpose(2, 0, 1).astype(np.int16, order="C")
 
 
-def _total(slots: Slots[Any]) -> NDArray[np.float64]:
-    """The sum over the slots, shape (n, n_positions)."""
-    found = slots[0].astype(np.float64)
-    for each in slots[1:]:
-        found += each
-    return found
+def _share_before(first: Slots, second: Slots) -> NDArray[np.float64]:
+    """The share of pairs of blocks in which the first code's comes first, shape (n_pairs, n, n_free).
 
-
-def _share_before(first: Slots[np.bool_], second: Slots[np.bool_]) -> NDArray[np.float64]:
-    """The share of pairs of blocks in which the first code's comes first, shape (n, n_free).
-
-    The arguments tell where the blocks of both codes are.
+    The arguments tell where the blocks of both codes of every pair are.
     """
-    n_first, n_second, ahead = (np.zeros(first[0].shape) for _ in range(3))
-    for is_first, is_second in zip(first, second, strict=True):
-        n_first += is_first
-        n_second += is_second
-        ahead += n_first * is_second
-    pairs = n_first * n_second
+    n_first = np.cumsum(first, axis=1, dtype=np.int16)
+    ahead = (n_first * second).sum(axis=1, dtype=np.int16)
+    pairs = n_first[:, -1] * second.sum(axis=1, dtype=np.int16)
     return np.where(pairs > 0, ahead / np.maximum(pairs, 1), 0.5)
 
 
-def _runs(codes: Blocks, grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _runs(codes: Blocks, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """How often the code changes from block to block, and the longest run of layers of one source; shape (n,) each."""
-    previous, run, longest, switches = (np.zeros(len(codes), dtype=np.int32) for _ in range(4))
-    in_order = codes.reshape(len(codes), codes.shape[1] * codes.shape[2]).T.astype(np.int32, order="C")
-    for code, width in zip(in_order, np.repeat(grid.widths, grid.max_blocks).tolist(), strict=True):
-        there = code > 0
-        same = code == previous
-        switches += there & ~same & (previous > 0)
-        run = np.where(there, run * same + width, run)
-        np.maximum(longest, run, out=longest, where=there & (code < grid.fused))
-        previous = np.where(there, code, previous)
-    return switches, longest
+    in_order = codes.reshape(len(codes), codes.shape[1] * codes.shape[2]).astype(np.int32)
+    there = in_order > 0
+    before = np.zeros_like(in_order)
+    # The place of the last block up to here, and from it the code of the block before this place.
+    last = np.maximum.accumulate(np.where(there, np.arange(in_order.shape[1]), 0), axis=1)
+    before[:, 1:] = np.take_along_axis(in_order, last[:, :-1], axis=1)
+    changes = there & (in_order != before)
+    layers = np.where(there, np.repeat(grid.widths, grid.max_blocks).astype(np.int32), 0)
+    so_far = np.cumsum(layers, axis=1, dtype=np.int32)
+    run = so_far - np.maximum.accumulate(np.where(changes, so_far - layers, 0), axis=1)
+    switches = np.count_nonzero(changes & (before > 0), axis=1)
+    return switches, np.where(there & (in_order < grid.fused), run, 0).max(axis=1)

@@ -45,10 +45,10 @@ def factors(
 def costs(counts: NDArray[np.float64], measures: Measures | None) -> dict[str, NDArray[np.float64]]:
     """Layers, and parameters once measured, of models by how often each has every layer of the sources; (n,) each.
 
-    `counts` has shape (n, n_layers).
+    `counts` has shape (n, n_layers). Measures may tell no parameters.
     """
     found = {"layers": counts.sum(axis=1, dtype=np.float64)}
-    if measures is not None:
+    if measures is not None and measures.parameters:
         sizes = np.array([measures.parameters[layer] for layer in range(counts.shape[1])], dtype=np.float64)
         found["parameters"] = measures.parameters[None] + counts @ sizes
     return found

@@ -7,16 +7,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from automerge.check.constraints import COSTS, read_constraints
 from automerge.components import faults
 from automerge.log import LOG
-from automerge.model import DType
 from automerge.recipe import BASE
-from automerge.resident.placement import Placement
-from automerge.start import path_faults
-from automerge.tensors.kernels import Compile
+from automerge.search import TestTrials
 
 SECTIONS = {
     "seed": (),
@@ -33,17 +28,25 @@ SECTIONS = {
     "start": (),
     "start_limit": (),
     "model": ("device", "dtype", "batch_tokens", "threads", "trust_remote_code", "placement", "compile"),
-    "report": ("verify", "recommend", "test_items", "baseline"),
+    "report": ("verify", "recommend", "test_items", "test_trials", "baseline"),
+    "benchmark": ("path", "seed"),
 }
 """The keys of the settings, and those below them where they are fixed."""
 
-LATER: Mapping[str, Any] = {"weights": None, "constraints": [], "start_limit": 8}
+LATER: Mapping[str, Any] = {"weights": None, "constraints": [], "start_limit": 8, "benchmark": None}
 """Keys that logs of earlier versions lack, with what such runs did."""
+
+LATER_REPORT: Mapping[str, Any] = {"test_trials": "recommended"}
+"""Keys of the section `report` that logs of earlier versions lack, with what such runs did."""
+
+OF_BENCHMARK = ("source", "task", "space", "start")
+"""What a simulated run takes from its benchmark, so that its settings have none of it."""
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with every key that an earlier version did not have."""
-    return {**LATER, **settings}
+    report = settings.get("report")
+    return {**LATER, **settings, "report": {**LATER_REPORT, **report} if isinstance(report, Mapping) else report}
 
 
 GIVEN = ("space", "objectives", "ladder", "constraints", "seed")
@@ -53,15 +56,33 @@ GIVEN = ("space", "objectives", "ladder", "constraints", "seed")
 def settings_faults(settings: Mapping[str, Any]) -> list[str]:
     """Every fault of the settings themselves: unknown or missing keys, options that no part takes, wrong numbers."""
     found = [f"unknown key `{key}`; there are {', '.join(SECTIONS)}" for key in settings if key not in SECTIONS]
-    found += [f"missing key `{key}`" for key in SECTIONS if key not in settings and key not in LATER]
+    is_simulated = settings.get("benchmark") is not None
+    empty = (*OF_BENCHMARK, "fidelity", "model") if is_simulated else ("benchmark",)
+    needed = [key for key in SECTIONS if key not in (*LATER, *empty)]
+    found += [f"missing key `{key}`" for key in needed if key not in settings]
     for section, keys in SECTIONS.items():
         value = settings.get(section)
         if keys and isinstance(value, Mapping):
             found += [
                 f"{section}: unknown key `{key}`; there are {', '.join(keys)}" for key in value if key not in keys
             ]
-        elif keys and section in settings:
+        elif keys and section in settings and not (value is None and section in empty):
             found.append(f"{section}: expected the keys {', '.join(keys)}, got {value!r}")
+    found += faults("optimizer", settings.get("optimizer"), **dict.fromkeys(GIVEN))
+    found += faults("runner", settings.get("runner"), evaluate=None)
+    found += _number_faults(settings) + _report_faults(settings.get("report"))
+    unknown = [cost for cost in settings.get("costs") or () if cost not in COSTS]
+    found += [f"costs: unknown cost {cost!r}; there are {', '.join(COSTS)}" for cost in unknown]
+    return found + (_benchmark_faults(settings) if is_simulated else _live_faults(settings))
+
+
+def _live_faults(settings: Mapping[str, Any]) -> list[str]:
+    """The faults of what only a search on live models has."""
+    # These know devices and weights, and need torch for it, which a simulated run does without.
+    from automerge.check.model_options import model_faults  # noqa: PLC0415
+    from automerge.start import path_faults  # noqa: PLC0415
+
+    found = []
     source = settings.get("source")
     if isinstance(source, Mapping) and not (source.get("base") and source.get("models")):
         found.append("source: name a `base` and at least one of `models`, or choose an experiment: experiment=demo")
@@ -74,17 +95,30 @@ def settings_faults(settings: Mapping[str, Any]) -> list[str]:
         for name, spec in tasks.items():
             found += faults(f"task.{name}", spec, name=name)
     found += faults("space", settings.get("space"), sources=None, n_layers=None)
-    found += faults("optimizer", settings.get("optimizer"), **dict.fromkeys(GIVEN))
-    found += faults("runner", settings.get("runner"), evaluate=None)
     if isinstance(settings.get("model"), Mapping):
-        found += _model_faults(settings["model"])
-    found += _number_faults(settings) + _baseline_faults(settings.get("report"))
+        found += model_faults(settings["model"])
     found += path_faults(settings.get("start")) + _limit_faults(settings.get("start_limit", 1))
     if isinstance(tasks, Mapping):
         found += weight_faults(settings.get("weights"), tasks)
         found += read_constraints(settings.get("constraints"), tasks)[1]
-    unknown = [cost for cost in settings.get("costs") or () if cost not in COSTS]
-    return found + [f"costs: unknown cost {cost!r}; there are {', '.join(COSTS)}" for cost in unknown]
+    return found
+
+
+def _benchmark_faults(settings: Mapping[str, Any]) -> list[str]:
+    """The faults of what only a simulated run has."""
+    found = [
+        f"{key}: a benchmark has its own; leave {key} out, and name no experiment"
+        for key in OF_BENCHMARK
+        if settings.get(key)
+    ]
+    options = settings["benchmark"]
+    if isinstance(options, Mapping):
+        path, seed = options.get("path"), options.get("seed", 0)
+        if not isinstance(path, str) or not path:
+            found.append(f"benchmark.path: expected the folder of a benchmark, got {path!r}; write benchmark.path=DIR")
+        if not _is_count(seed, 0):
+            found.append(f"benchmark.seed: expected a whole number from 0, got {seed!r}")
+    return found
 
 
 def weight_faults(weights: Any, tasks: Collection[str]) -> list[str]:
@@ -108,15 +142,18 @@ def weight_faults(weights: Any, tasks: Collection[str]) -> list[str]:
 
 
 def _limit_faults(limit: Any) -> list[str]:
-    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
-    return [] if is_count else [f"start_limit: expected a whole number from 1, got {limit!r}"]
+    return [] if _is_count(limit, 1) else [f"start_limit: expected a whole number from 1, got {limit!r}"]
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _number_faults(settings: Mapping[str, Any]) -> list[str]:
     """A message for every number of the settings that is none."""
     found = []
     optional = {"budget": ("trials", "items", "minutes"), "fidelity": ("min", "max"), "report": ("test_items",)}
-    needed = {"fidelity": ("eta",), "report": ("verify", "recommend"), "model": ("batch_tokens",)}
+    needed = {"fidelity": ("eta",), "report": ("verify", "recommend")}
     for sections, may_be_null in ((optional, True), (needed, False)):
         for section, keys in sections.items():
             values = settings.get(section)
@@ -126,38 +163,20 @@ def _number_faults(settings: Mapping[str, Any]) -> list[str]:
                 if not isinstance(value, int | float) and not (value is None and may_be_null):
                     expected = "a number or null" if may_be_null else "a number"
                     found.append(f"{section}.{key}: expected {expected}, got {value!r}")
-    model = settings.get("model")
-    counts = {"batch_tokens": 1, "threads": 1} if isinstance(model, Mapping) else {}
-    for key, least in counts.items():
-        value = model.get(key) if isinstance(model, Mapping) else None
-        if value is not None and not (isinstance(value, int) and value >= least):
-            found.append(f"model.{key}: expected a whole number from {least}, got {value!r}")
     seed = settings.get("seed", 0)
     return found + (
         [] if isinstance(seed, int) and seed >= 0 else [f"seed: expected a whole number from 0, got {seed!r}"]
     )
 
 
-def _baseline_faults(report: Any) -> list[str]:
-    baseline = report.get("baseline") if isinstance(report, Mapping) else None
-    if baseline and not (Path(baseline) / LOG).is_file():
-        return [f"report.baseline: {baseline!r} is no run folder of automerge: it has no {LOG}"]
-    return []
-
-
-def _model_faults(options: Mapping[str, Any]) -> list[str]:
+def _report_faults(report: Any) -> list[str]:
+    if not isinstance(report, Mapping):
+        return []
     found = []
-    if options.get("dtype") not in get_args(DType):
-        found.append(f"model.dtype: expected one of {', '.join(get_args(DType))}, got {options.get('dtype')!r}")
-    for key, known in (("placement", ("auto", *get_args(Placement))), ("compile", get_args(Compile))):
-        if options.get(key) not in known:
-            found.append(f"model.{key}: expected one of {', '.join(known)}, got {options.get(key)!r}")
-    device = str(options.get("device"))
-    if device != "auto":
-        try:
-            # Whether the device exists shows only when something is put there.
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as fault:
-            reason = str(fault).splitlines()[0]
-            found.append(f"model.device: {device!r} cannot be used here ({reason}); `auto` takes what there is")
+    baseline = report.get("baseline")
+    if baseline and not (Path(baseline) / LOG).is_file():
+        found.append(f"report.baseline: {baseline!r} is no run folder of automerge: it has no {LOG}")
+    tested = {**LATER_REPORT, **report}["test_trials"]
+    if tested not in get_args(TestTrials):
+        found.append(f"report.test_trials: expected one of {', '.join(get_args(TestTrials))}, got {tested!r}")
     return found

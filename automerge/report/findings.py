@@ -24,6 +24,9 @@ from automerge.task_vectors import TaskVectors
 TASK_VECTORS = "task_vectors"
 """The setting under which a log keeps the geometry of its sources."""
 
+BENCHMARK = "benchmark"
+"""The setting under which the log of a simulated run tells its benchmark."""
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -99,6 +102,17 @@ class Findings:
         """The geometry of the sources; None for a log that holds none."""
         stored = self.settings.get(TASK_VECTORS)
         return None if stored is None else TaskVectors.from_settings(stored)
+
+    @property
+    def simulated(self) -> str:
+        """What a simulated run says of its scores, as a sentence; empty for a run on models."""
+        told = self.settings.get(BENCHMARK)
+        if told is None:
+            return ""
+        return (
+            f"Simulated: every score is that of the surrogate benchmark {told['name']} {told['version']}, fitted on "
+            f"{told['n_trials']:,} measured models, and of no model; intervals leave out how far the surrogate is off."
+        )
 
     @property
     def is_finished(self) -> bool:

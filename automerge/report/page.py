@@ -78,6 +78,7 @@ def _content(findings: Findings) -> dict[str, Any]:
         "comparisons": findings.comparisons,
         "headline": findings.headline,
         "mean": next((each.shares for each in findings.history.objectives if each.kind == "mean"), ()),
+        "can_export": findings.is_finished and not findings.simulated,
         "export_command": export_command,
         "gallery": gallery(findings),
         "vectors": None if vectors is None else section(vectors),
@@ -97,10 +98,11 @@ def _content(findings: Findings) -> dict[str, Any]:
 def _tiles(findings: Findings) -> list[Tile]:
     figures = findings.figures
     failures = ", ".join(f"{count} {status}" for status, count in sorted(figures["failures"].items()))
+    remark = "virtual, as the evaluations would take" if findings.simulated else "proposing and logging included"
     return [
         Tile("trials", f"{figures['n_trials']:,}", f"and {figures['n_references']} reference models"),
         Tile("search items evaluated", f"{figures['n_search_items']:,}", f"{figures['n_items']:,} with all others"),
-        Tile("wall time", _duration(figures["wall_seconds"]), "proposing and logging included"),
+        Tile("wall time", _duration(figures["wall_seconds"]), remark),
         _overhead(figures),
         Tile("invalid or failed", failures or "none", "see below" if failures else "all evaluations are ok"),
     ]

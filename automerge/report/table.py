@@ -69,6 +69,7 @@ def _content(findings: Findings) -> dict[str, Any]:
         "is_finished": findings.is_finished,
         "is_tested": findings.split == "test",
         "conclusion": findings.conclusion,
+        "simulated": findings.simulated,
         "headline": _headline(findings.headline),
         "points": [_entry(findings, point) for point in findings.points],
         "hypervolume": {split: _volumes(found) for split, found in findings.volumes.items()},

@@ -23,7 +23,7 @@ from automerge.blocks.reading import StackReader
 from automerge.blocks.samples import sample_scales, sample_stack
 from automerge.fusion_genes import DECIMALS, FusionGenes, option_faults
 from automerge.options import number_faults
-from automerge.protocols import Gene, Genotypes, Measures, Reference
+from automerge.protocols import Gene, Genotypes, Measures, Method, Reference
 from automerge.recipe import COMPONENTS, OUTER, Fusion, Input, OutputLayer, Recipe, Scaling
 from automerge.references import outside
 from automerge.scaling import MAX_GAIN, MIN_SCALE
@@ -35,7 +35,7 @@ NOTHING = "nothing"
 ROWS = 1024
 """Stacks that are described together: what is made of them stays in the processor's cache."""
 
-NONE: tuple[Sequence[str], ...] = ([], ())
+NONE: tuple[Sequence[str | Method], ...] = ([], ())
 """The lists without any method; what is no list is a fault."""
 
 
@@ -62,7 +62,7 @@ class DepthIntegration:
         *,
         sources: Sequence[str],
         n_layers: int,
-        methods: Sequence[str] = (),
+        methods: Sequence[str | Method] = (),
         max_weight: float = 1.5,
         strengths: Sequence[float] = (0.5, 0.7, 0.9),
         granularity: int = 1,
@@ -250,9 +250,10 @@ class DepthIntegration:
 
         They have as many layers as the sources; where that is more than `max_layers` they are not eligible.
         """
-        methods = dict.fromkeys(("linear", "task_arithmetic", *self.methods))
+        methods: dict[str, str | Method] = {name: name for name in ("linear", "task_arithmetic")}
+        methods |= self._part.known
         found = {}
-        for name, known in outside(self.sources, self.grid.n_layers, self.strengths, tuple(methods)).items():
+        for name, known in outside(self.sources, self.grid.n_layers, self.strengths, tuple(methods.values())).items():
             assert known.recipe is not None  # noqa: S101 (what `outside` promises)
             x, reader = self._read(known.recipe)
             held = known if reader.faults.faults else Reference(x, known.kind)
@@ -313,7 +314,7 @@ class DepthIntegration:
         self._part.add_to_configspace(space, OUTER)
         return space
 
-    def _refuse_faults(self, methods: Sequence[str], max_weight: float, strengths: Sequence[float]) -> None:
+    def _refuse_faults(self, methods: Sequence[str | Method], max_weight: float, strengths: Sequence[float]) -> None:
         faults = self.grid.faults()
         faults += option_faults(sources=self.sources, methods=methods, max_weight=max_weight, strengths=strengths)
         if self.scaling not in (None, "residual", "branch_mlp"):

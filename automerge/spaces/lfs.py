@@ -21,7 +21,7 @@ from automerge.blocks import measuring
 from automerge.encoding import FusionReader, Setting
 from automerge.fusion_genes import FusionGenes, option_faults
 from automerge.options import list_faults, whole_faults
-from automerge.protocols import Gene, Genotypes, Measures, Reference, ReferenceKind
+from automerge.protocols import Gene, Genotypes, Measures, Method, Reference, ReferenceKind
 from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, OutputLayer, Recipe
 
 
@@ -37,7 +37,7 @@ class LayerwiseFusion:
         *,
         sources: Sequence[str],
         n_layers: int,
-        methods: Sequence[str] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties"),
+        methods: Sequence[str | Method] = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties"),
         granularity: int = 1,
         components: Sequence[str] = COMPONENTS,
         max_weight: float = 1.5,

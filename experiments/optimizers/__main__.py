@@ -19,9 +19,9 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
+from automerge.benchmark.ranking import Ranking
 from experiments.optimizers import figures, tables
 from experiments.optimizers.cache import ScoreStore
-from experiments.optimizers.comparison import Ranking
 from experiments.optimizers.contestants import ABLATIONS, CONTESTANTS, FOCUS, RIVALS
 from experiments.optimizers.problems import PROBLEMS, Scale
 from experiments.optimizers.results import Results

@@ -21,11 +21,11 @@ from typing import Self, cast
 
 import numpy as np
 
-from automerge.evaluate import Evaluator, Orders
+from automerge.evaluate import Evaluator
 from automerge.model import ResidentModel
 from automerge.protocols import Task
 from automerge.recipe import Recipe
-from automerge.records import Evaluation, Query, Scores, Slice, Split, Status
+from automerge.records import Evaluation, Orders, Query, Scores, Slice, Split, Status
 
 PATIENCE = 120.0
 """Seconds to wait for another process that is writing."""

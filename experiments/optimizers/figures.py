@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from automerge.benchmark.ranking import Ranking, alike
 from experiments.optimizers.checkpoints import SHARES
-from experiments.optimizers.comparison import Ranking, alike
 from experiments.optimizers.contestants import CONTESTANTS
 from experiments.optimizers.problems import PROBLEMS
 from experiments.optimizers.results import Results, standard_error

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.benchmark.ranking import Ranking, ranking
 from experiments.optimizers.checkpoints import SHARES
-from experiments.optimizers.comparison import Ranking, ranking
 from experiments.optimizers.contestants import CONTESTANTS
 from experiments.optimizers.problems import PROBLEMS
 from experiments.optimizers.worker import FIGURES

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from automerge.benchmark.ranking import Paired, paired
 from experiments.optimizers.checkpoints import GRID, SHARES
-from experiments.optimizers.comparison import Paired, paired, reached
+from experiments.optimizers.comparison import reached
 from experiments.optimizers.problems import PROBLEMS
 from experiments.optimizers.results import Results, standard_error
 

@@ -21,10 +21,13 @@ from automerge.optimizers.qnehvi import QNoisyExpectedHypervolume
 from automerge.optimizers.random_search import RandomSearch
 from automerge.optimizers.sep_cma import SepCma
 from automerge.optimizers.smac import Smac
+from automerge.optimizers.space_filling import SpaceFilling
 from automerge.optimizers.tpe import Tpe
 from automerge.optimizers.uniform_grid import UniformGrid
-from automerge.protocols import Optimizer, Source, Space, Task
-from automerge.records import Objective
+from automerge.protocols import Optimizer, Runner, Source, Space, Task
+from automerge.records import Evaluation, Objective, Query
+from automerge.runners.serial import SerialRunner
+from automerge.runners.virtual import VirtualRunner
 from automerge.sources.adapter import AdapterSource
 from automerge.sources.checkpoint import CheckpointSource
 from automerge.sources.memory import MemorySource
@@ -115,6 +118,7 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
     "random_search, tied": lambda s, o, ladder, seed: RandomSearch(
         space=s, objectives=o, ladder=ladder, seed=seed, tied=True
     ),
+    "space_filling": lambda s, o, ladder, seed: SpaceFilling(space=s, objectives=o, ladder=ladder, seed=seed),
     "uniform_grid": lambda s, o, ladder, seed: UniformGrid(space=s, objectives=o, ladder=ladder, seed=seed),
     "tpe": lambda s, o, ladder, seed: Tpe(space=s, objectives=o, ladder=ladder, seed=seed, n_initial=12),
     "optuna_nsga2": lambda s, o, ladder, seed: OptunaNsga2(
@@ -138,6 +142,14 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
     ),
 }
 
+
+RunnerFactory = Callable[[Callable[[Query], Evaluation]], Runner]
+
+RUNNERS: dict[str, RunnerFactory] = {
+    "serial": SerialRunner,
+    "virtual": VirtualRunner,
+    "virtual, three workers": lambda evaluate: VirtualRunner(evaluate, n_workers=3),
+}
 
 SourceFactory = Callable[[Mapping[str, Path], Path], Source]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from automerge.evaluate import Evaluator, Orders
+from automerge.evaluate import Evaluator
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
 from automerge.protocols import LanguageModel, Task
 from automerge.recipe import Recipe, uniform
-from automerge.records import Evaluation, Query, Scores, Slice, Split
+from automerge.records import Evaluation, Orders, Query, Scores, Slice, Split
 from automerge.sources.checkpoint import CheckpointSource
 from automerge.tasks.exact_continuation import ExactContinuation
 from automerge.tasks.multiple_choice import MultipleChoice

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from automerge.fidelity import Ladder
-from automerge.optimizers.random_search import RandomSearch, tied
+from automerge.optimizers.random_search import RandomSearch
 from automerge.protocols import Space
 from automerge.records import Objective, Trial
+from automerge.tied_samples import tied
 from tests.conformance.members import SPACES, dis, lfs
 
 

@@ -1,0 +1,460 @@
+"""A benchmark that was exported, to be asked: what would this merge score, on so many items, in so much time?
+
+::
+
+    from automerge.benchmark import load
+
+    b = load("DIR")
+    answers = b.query(b.space.sample(100, np.random.default_rng(0)), n_items=50)
+    answers.values         # (100, n_objectives), larger is better
+    answers.scores["math"] # shares of right answers, with the noise of 50 items
+
+It reads with numpy and lightgbm alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.benchmark import folder as files
+from automerge.benchmark.configs import ConfigReader, Configs
+from automerge.benchmark.encoder import build_space
+from automerge.benchmark.ensemble import Ensemble
+from automerge.benchmark.nearness import Nearness
+from automerge.benchmark.responses import Responses, keys, started, text_key, uniforms
+from automerge.protocols import Genotypes, Space
+from automerge.recipe import Recipe
+from automerge.records import Objective, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Values = NDArray[np.float64]
+
+REMEMBERED = 4096
+"""Most numbers of genotypes that are recognized when they are asked about again."""
+
+
+@dataclass(frozen=True)
+class MeasuredReference:
+    """A known model with what was measured of it, not predicted.
+
+    `measured` has by task and split the sum and the number of item scores, None where nothing was measured. `config`
+    and `genotype` are None for a recipe outside the space; one that is not `eligible` breaks the space's bounds.
+    """
+
+    name: str
+    kind: str
+    eligible: bool
+    recipe: Recipe
+    genotype: Values | None
+    config: Mapping[str, Any] | None
+    measured: Mapping[str, Mapping[str, tuple[float, int] | None]]
+    costs: Mapping[str, float]
+
+
+class Seconds(NamedTuple):
+    """What models take: `merge` for one merge, `item` for the evaluation of one item, both of shape (n,)."""
+
+    merge: Values
+    item: Values
+
+
+class _Models(NamedTuple):
+    """Models as a benchmark sees them: canonical genotypes, what its models see, keys, and predictions so far."""
+
+    genotypes: Genotypes
+    inputs: Values
+    hashes: NDArray[np.uint64]
+    predictions: dict[str, Values]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a benchmark answers of n models. Arrays are of shape (n,).
+
+    `scores` are mean item scores by task, NaN where the model is `broken`; `n` are numbers of items by task, `k` sums
+    of item scores, 0 where broken; without noise they are expected values. The other figures are computed when they
+    are asked for.
+    """
+
+    scores: Mapping[str, Values]
+    k: Mapping[str, Values]
+    n: Mapping[str, int]
+    broken: NDArray[np.bool_]
+    _benchmark: Benchmark = field(repr=False)
+    _models: _Models = field(repr=False)
+    _split: Split = field(repr=False)
+
+    @property
+    def items(self) -> int:
+        """The number of items of a model on all tasks together."""
+        return sum(self.n.values())
+
+    @cached_property
+    def seconds(self) -> Values:
+        """What merging a model and evaluating it on its items takes; NaN if no run told."""
+        seconds = self._benchmark._seconds(self._models)
+        return np.asarray(seconds.merge + self.items * seconds.item)
+
+    @cached_property
+    def costs(self) -> Mapping[str, Values]:
+        """The exact costs by name."""
+        return self._benchmark.space.costs(self._models.genotypes)
+
+    @property
+    def values(self) -> Values:
+        """Values of the objectives, larger is better, shape (n, n_objectives); NaN where a model is broken."""
+        return np.where(self.broken[:, None], np.nan, self.values_with(np.nan))
+
+    def values_with(self, broken_score: float) -> Values:
+        """Values of the objectives, shape (n, n_objectives), where models that are broken have this score on all tasks.
+
+        For optimizers that can only compare numbers; a broken model's costs are what they are.
+        """
+        scores = {task: np.where(self.broken, broken_score, score) for task, score in self.scores.items()}
+        return np.stack([self._value(objective, scores) for objective in self._benchmark.objectives], axis=1)
+
+    @cached_property
+    def distance(self) -> Values:
+        """How far the models are from those that were measured, above 1 outside."""
+        return self._benchmark.nearness.distance(self._models.inputs[:, : self._benchmark.n_features])
+
+    @property
+    def is_outside(self) -> NDArray[np.bool_]:
+        """Whether models are farther from the measured ones than 99 % of those are from each other."""
+        return np.asarray(self.distance > 1)
+
+    @cached_property
+    def spread(self) -> Mapping[str, Values]:
+        """By task how far the bags of its ensemble are apart, a standard deviation."""
+        ensembles = {task: self._benchmark.ensemble(files.score_target(task, self._split)) for task in self.scores}
+        return {task: ensemble.spread(self._models.inputs) for task, ensemble in ensembles.items()}
+
+    def _value(self, objective: Objective, scores: Mapping[str, Values]) -> Values:
+        if objective.kind == "cost":
+            if objective.name not in self.costs:
+                known = ", ".join(self.costs)
+                raise ValueError(
+                    f"the benchmark does not know the cost {objective.name!r}, an objective, only {known}; "
+                    "export its runs again with a log that keeps the measures of the sources"
+                )
+            return objective.sign * self.costs[objective.name]
+        return np.asarray(sum(share * scores[task] for task, share in objective.shares))
+
+
+class Benchmark:
+    """A surrogate benchmark. Holds its models in memory; answers are a function of the arguments alone.
+
+    Wherever `configs` are taken they are one model or several, as mappings from the names of genes to values, choices
+    by name, or as genotypes of shape (n_genes,) or (n, n_genes). Predictions take `threads` threads.
+    """
+
+    def __init__(self, path: Path | str, *, verify: bool = False, threads: int = 1) -> None:
+        """Raises FileNotFoundError for a missing file, ValueError for a damaged one or one of another version.
+
+        With `verify` all files are compared with their checksums.
+        """
+        self.folder = Path(path)
+        self.metadata = files.read_metadata(self.folder)
+        if verify:
+            files.check_sums(self.folder)
+        content = self.metadata
+        self.name: str = content["name"]
+        self.objectives = tuple(Objective.from_settings(objective) for objective in content["objectives"])
+        # The file has its keys sorted: the order of the tasks is that of the objectives.
+        named = [task for objective in self.objectives for task, _ in objective.shares]
+        self.tasks: tuple[str, ...] = tuple(dict.fromkeys([*named, *content["tasks"]]))
+        self.n_items: Mapping[str, Mapping[Split, int]] = {
+            task: {cast("Split", split): int(n) for split, n in told["sizes"].items()}
+            for task, told in content["tasks"].items()
+        }
+        self.space: Space = build_space(files.read_json(self.folder, files.ENCODER))
+        self._break_key = text_key(self.name, files.BROKEN)
+        self.n_features = len(self.space.feature_names)
+        genes = files.read_json(self.folder, files.SPACE)["genes"]
+        self._reader = ConfigReader(self.space, {gene["name"]: gene["choices"] for gene in genes})
+        self._ensembles = {
+            target: self._load(file, threads=threads) for target, file in sorted(content["models"].items())
+        }
+        self._items = files.read_json(self.folder, files.ITEMS)
+        self._worlds: dict[tuple[str, Split], tuple[Responses, NDArray[np.int64]]] = {}
+        self._last: tuple[tuple[tuple[int, ...], bytes], _Models] | None = None
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that `query` answers: those with a model for every task."""
+        found: tuple[Split, ...] = ("search", "test")
+        return tuple(split for split in found if not self._lacking(split))
+
+    @cached_property
+    def nearness(self) -> Nearness:
+        """How near models are to those that were measured; read when asked for."""
+        return Nearness.load(self.folder / files.NEARNESS)
+
+    @cached_property
+    def reference_configs(self) -> tuple[MeasuredReference, ...]:
+        """The known models, the base and the sources first, with what was measured of them."""
+        return tuple(self._reference(told) for told in self.metadata["references"])
+
+    def genotypes(self, configs: Configs) -> Genotypes:
+        """The canonical genotypes of configurations, shape (n, n_genes).
+
+        Raises ValueError for unknown names and choices, values out of range and arrays of another shape.
+        """
+        return self._reader.genotypes(configs)
+
+    def choices(self, gene: str) -> tuple[str, ...]:
+        """The names of the choices of a gene in the order of their codes; empty for a real gene."""
+        return self._reader.choices[gene]
+
+    def config(self, genotype: Values) -> dict[str, Any]:
+        """The configuration of a genotype of shape (n_genes,): every gene by name, choices by name."""
+        return self._reader.named(self.genotypes(genotype)[0])
+
+    def query(
+        self,
+        configs: Configs,
+        n_items: int | None = None,
+        seed: int = 0,
+        split: Split = "search",
+        *,
+        noise: bool = True,
+        strict: bool = False,
+    ) -> Answers:
+        """What the models score on the first `n_items` items of every task, all of them by default.
+
+        A task with fewer items is asked for all that it has. The same model answers the same item alike under a seed,
+        whatever it is asked with, so more items repeat the answers on fewer; without noise scores are the expected ones
+        over all items, whatever `n_items`, and what breaks more often than not is broken.
+
+        Raises ValueError for configurations that the space does not have, for an unknown split or one without models,
+        for items that no task has, and, if `strict`, for models that are far from all that were measured.
+        """
+        models = self._seen(configs)
+        numbers = self._numbers(n_items, split)
+        broken = self._breaks(models) > (self._luck(models, seed) if noise else 0.5)
+        k: dict[str, Values] = {}
+        scores: dict[str, Values] = {}
+        for task, n in numbers.items():
+            p = self._predicted(models, files.score_target(task, split))
+            if noise:
+                world, order = self._world(task, split)
+                right = world.count(p, models.hashes, order[:n], seed=self._seed(seed))
+                k[task], shares = np.where(broken, 0.0, right), right / n
+            else:
+                k[task], shares = np.where(broken, 0.0, n * p), p
+            scores[task] = np.where(broken, np.nan, shares)
+        answers = Answers(
+            scores=scores,
+            k=k,
+            n=numbers,
+            broken=broken,
+            _benchmark=self,
+            _models=models,
+            _split=split,
+        )
+        if strict and answers.is_outside.any():
+            raise ValueError(
+                f"{int(answers.is_outside.sum())} of {len(broken)} models are up to {answers.distance.max():.2g} times "
+                "as far from all measured models as the surrogate can be trusted; leave strict out to take the answers"
+            )
+        return answers
+
+    def mean(self, configs: Configs, split: Split = "search") -> dict[str, Values]:
+        """By task the expected scores over all items, if the models do not break, shape (n,).
+
+        Raises ValueError as `query` does.
+        """
+        models = self._seen(configs)
+        return {
+            task: self._predicted(models, files.score_target(task, split)).copy() for task in self._numbers(None, split)
+        }
+
+    def trajectory(
+        self, config: Configs, n_items: Sequence[int], seed: int = 0, split: Split = "search", *, noise: bool = True
+    ) -> dict[int, Answers]:
+        """The answers by number of items, each on the items of those before and more. Raises ValueError as `query`."""
+        return {n: self.query(config, n, seed, split, noise=noise) for n in n_items}
+
+    def respond(
+        self, genotypes: Configs, task: str, split: Split, rows: Sequence[int] | NDArray[np.int64], seed: int
+    ) -> NDArray[np.uint8]:
+        """The answers item by item of models that do not break, on items by row, shape (n, len(rows)).
+
+        Those of `query` are on the rows of `order`. Raises ValueError for an unknown task, split or row.
+        """
+        models = self._seen(genotypes)
+        self._numbers(None, split)
+        if task not in self.tasks:
+            raise ValueError(f"unknown task {task!r}, known are {', '.join(self.tasks)}")
+        world, _ = self._world(task, split)
+        wanted = np.asarray(rows, dtype=np.int64)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < world.n_items:
+            raise ValueError(
+                f"expected rows of {task!r} from 0 to {world.n_items - 1}, got {wanted.min()} to {wanted.max()}"
+            )
+        p = self._predicted(models, files.score_target(task, split))
+        return world.respond(p, models.hashes, wanted, seed=self._seed(seed))
+
+    def world(self, task: str, split: Split) -> Responses:
+        """The answers on the items of a task's split, for models of any expected score."""
+        return self._world(task, split)[0]
+
+    def order(self, task: str, split: Split = "search") -> NDArray[np.int64]:
+        """The rows of a task's items in the order in which `query` asks for them, shape (n_items,)."""
+        return self._world(task, split)[1]
+
+    def chance_broken(self, genotypes: Configs) -> Values:
+        """The probabilities that models are broken, shape (n,); 0 if none of the runs' models was."""
+        return self._breaks(self._seen(genotypes)).copy()
+
+    def is_broken(self, genotypes: Configs, seed: int) -> NDArray[np.bool_]:
+        """Which models are broken in the world of this seed, as `query` says, shape (n,)."""
+        models = self._seen(genotypes)
+        return np.asarray(self._breaks(models) > self._luck(models, seed))
+
+    def seconds(self, genotypes: Configs) -> Seconds:
+        """What models take to merge and to evaluate an item; NaN if no run told."""
+        return Seconds(*(each.copy() for each in self._seconds(self._seen(genotypes))))
+
+    def table(self) -> pd.DataFrame:
+        """All that was measured, a row per trial and run. Raises ImportError without pandas and pyarrow."""
+        try:
+            import pandas as pd  # noqa: PLC0415 (reading a benchmark needs it for nothing else)
+
+            return pd.read_parquet(self.folder / files.EVALUATIONS)
+        except ImportError as fault:
+            raise ImportError(f"the table needs pandas and pyarrow: pip install pandas pyarrow ({fault})") from fault
+
+    def ensemble(self, target: str) -> Ensemble:
+        """The models of a target, such as `TASK.search` or `broken`. Raises ValueError naming the known ones."""
+        if target not in self._ensembles:
+            known = ", ".join(self._ensembles) or "none: its runs had too few trials"
+            raise ValueError(f"{self.folder} has no model of {target!r}, known are {known}")
+        return self._ensembles[target]
+
+    def _load(self, file: str, *, threads: int) -> Ensemble:
+        ensemble = Ensemble.load(self.folder / file, threads=threads)
+        expected = self.n_features + len(self.space.genes)
+        if ensemble.n_features != expected:
+            raise ValueError(
+                f"expected models of {expected} features, got {ensemble.n_features} in {file}; export the runs again"
+            )
+        return ensemble
+
+    def _lacking(self, split: str) -> list[str]:
+        return [task for task in self.tasks if files.score_target(task, split) not in self._ensembles]
+
+    def _seen(self, configs: Configs) -> _Models:
+        """The models of configurations, with what is known of them if they are those that were last asked about.
+
+        A search asks of a model whether it breaks, how long it takes, and its scores, on more and more items.
+        """
+        given = (configs.shape, configs.tobytes()) if isinstance(configs, np.ndarray) and _is_short(configs) else None
+        if given is not None and self._last is not None and self._last[0] == given:
+            return self._last[1]
+        X = self.genotypes(configs)
+        inputs = np.concatenate([self.space.features(X), X], axis=1)
+        models = _Models(X, inputs, keys(X), {})
+        if given is not None:
+            self._last = (given, models)
+        return models
+
+    def _predicted(self, models: _Models, target: str) -> Values:
+        if target not in models.predictions:
+            models.predictions[target] = self.ensemble(target).mean(models.inputs)
+        return models.predictions[target]
+
+    def _numbers(self, n_items: int | None, split: Split) -> dict[str, int]:
+        """By task how many items are asked for. Raises ValueError if there are none or no models."""
+        lacking = self._lacking(split)
+        if lacking:
+            known = ", ".join(self.splits) or "none"
+            raise ValueError(
+                f"{self.folder} cannot answer on split {split!r}: it has no model of {', '.join(lacking)} there; "
+                f"splits with models are {known}"
+            )
+        sizes = {task: self.n_items[task][split] for task in self.tasks}
+        if n_items is None:
+            return sizes
+        if isinstance(n_items, bool) or int(n_items) != n_items or not 1 <= n_items <= max(sizes.values()):
+            listed = ", ".join(f"{n} of {task}" for task, n in sizes.items())
+            raise ValueError(f"expected n_items from 1 to what the tasks have ({listed}), got {n_items!r}")
+        return {task: min(int(n_items), size) for task, size in sizes.items()}
+
+    def _breaks(self, models: _Models) -> Values:
+        if files.BROKEN not in self._ensembles:
+            return np.zeros(len(models.inputs))
+        return self._predicted(models, files.BROKEN)
+
+    def _seconds(self, models: _Models) -> Seconds:
+        unknown = np.full(len(models.inputs), np.nan)
+        return Seconds(
+            *(
+                self._predicted(models, target) if target in self._ensembles else unknown
+                for target in (files.MERGE_SECONDS, files.ITEM_SECONDS)
+            )
+        )
+
+    def _luck(self, models: _Models, seed: int) -> Values:
+        """By how much luck, uniform in [0, 1), models escape being broken, shape (n,)."""
+        states = started(models.hashes, self._break_key, self._seed(seed))
+        return np.asarray(uniforms(states, np.zeros(1, dtype=np.int64))[:, 0])
+
+    def _seed(self, seed: int) -> int:
+        if isinstance(seed, bool) or int(seed) != seed or not 0 <= seed < 1 << 64:
+            raise ValueError(f"expected a seed that is a whole number from 0, got {seed!r}")
+        return int(seed)
+
+    def _world(self, task: str, split: Split) -> tuple[Responses, NDArray[np.int64]]:
+        """The answers of a task's split, and the order of its items."""
+        if (task, split) not in self._worlds:
+            n = self.n_items[task][split]
+            known = self._items.get(task, {}).get(split, {"rows": [], "difficulties": []})
+            rows = np.array(known["rows"], dtype=np.int64)
+            # Items that no run used come last and count as neither easy nor hard.
+            order = np.concatenate([rows, np.setdiff1d(np.arange(n), rows)])
+            difficulties = np.zeros(n)
+            difficulties[rows] = known["difficulties"]
+            self._worlds[task, split] = (Responses(self.name, task, split, difficulties), order)
+        return self._worlds[task, split]
+
+    def _reference(self, told: Mapping[str, Any]) -> MeasuredReference:
+        genotype = None if told["genotype"] is None else np.array(told["genotype"], dtype=np.float64)
+        measured = {
+            task: {split: None if sums is None else (float(sums[0]), int(sums[1])) for split, sums in splits.items()}
+            for task, splits in told["results"].items()
+        }
+        return MeasuredReference(
+            name=told["name"],
+            kind=told["kind"],
+            eligible=told["eligible"],
+            recipe=Recipe.from_json(json.dumps(told["recipe"])),
+            genotype=genotype,
+            config=None if genotype is None else self._reader.named(genotype),
+            measured=measured,
+            costs=told["costs"],
+        )
+
+
+def _is_short(genotypes: NDArray[Any]) -> bool:
+    """Whether the array is worth to be recognized: numbers of another type may have the same bytes."""
+    return genotypes.dtype == np.float64 and genotypes.size <= REMEMBERED
+
+
+def load(path: Path | str, *, verify: bool = False, threads: int = 1) -> Benchmark:
+    """The benchmark in a folder that `automerge benchmark export` wrote; predictions take `threads` threads.
+
+    With `verify` all files are compared with their checksums. Raises FileNotFoundError for a missing file, ValueError
+    for a damaged one or one of another version.
+    """
+    return Benchmark(path, verify=verify, threads=threads)

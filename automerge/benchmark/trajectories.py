@@ -1,0 +1,187 @@
+"""Real searches beside the same searches on the benchmark: does it rank optimizers as reality does?
+
+A curve is the hypervolume of a search over the items that it evaluated. Simulated ones are counted above the reference
+point of the real run with the same seed, so that both measure the same volume.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
+
+from automerge.benchmark.dataset import Dataset
+from automerge.benchmark.simulation import assemble
+from automerge.history import History
+from automerge.log import LOG, RunLog
+from automerge.parts import search
+
+N_POINTS = 21
+"""Points of a mean curve, from no items to all."""
+
+LEAST_OPTIMIZERS = 3
+"""Fewest optimizers that are ranked."""
+
+LEAST_SEEDS = 2
+"""Fewest runs of an optimizer that is compared: one has no standard error."""
+
+NO_MODEL = {"batch_tokens": 1}
+"""What settings have to say of a live model; a simulated run has none."""
+
+RUNNER = {"_target_": "automerge.runners.virtual.VirtualRunner", "n_workers": 1}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a search of one optimizer and seed went: `hypervolume` after `items`, both of shape (n_evaluations,)."""
+
+    optimizer: str
+    seed: int
+    items: NDArray[np.int64]
+    hypervolume: NDArray[np.float64]
+
+    @staticmethod
+    def of(history: History, *, optimizer: str, seed: int) -> Curve:
+        """The curve of a history, above its own reference point, its verification included."""
+        points = history.trajectory()
+        return Curve(
+            optimizer,
+            seed,
+            np.array([n_items for n_items, _ in points], dtype=np.int64),
+            np.array([volume for _, volume in points]),
+        )
+
+    @property
+    def final(self) -> float:
+        """The hypervolume at the end."""
+        return float(self.hypervolume[-1])
+
+    def at(self, items: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The hypervolume after these numbers of items; a curve holds a value until the next evaluation ends."""
+        last = np.searchsorted(self.items, items, side="right") - 1
+        return np.where(last >= 0, self.hypervolume[np.maximum(last, 0)], 0.0)
+
+
+def measure(folder: Path, data: Dataset) -> dict[str, Any]:
+    """The figures of `compared` for the runs of a dataset, repeated on the benchmark in this folder.
+
+    Of all runs those count that had the same fidelities and budget, as most optimizers had, and of these optimizers
+    with LEAST_SEEDS runs at least; `scale` tells which in words. A run that was given recipes is left out, which a
+    benchmark need not know. Without such runs the result is empty.
+    """
+    chosen = comparable(data.runs)
+    if not chosen:
+        return {}
+    real = [_measured(run, data.trajectories) for run in chosen]
+    simulated = [simulate(folder, run) for run in chosen]
+    settings = chosen[0]["settings"]
+    scale = (f"{key} {value}" for part in ("budget", "fidelity") for key, value in settings[part].items() if value)
+    return {"scale": ", ".join(scale), **compared(real, simulated)}
+
+
+def comparable(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The runs, as the metadata of a benchmark tell them, that can be compared with each other.
+
+    These are of one scale: the one with most optimizers of LEAST_SEEDS runs, then with most runs.
+    """
+    by_scale: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        settings = run["settings"]
+        if not settings["start"]:
+            scale = json.dumps([settings["fidelity"], settings["budget"]], sort_keys=True)
+            by_scale.setdefault(scale, []).append(run)
+    found = []
+    for alike in by_scale.values():
+        counts = pd.Series([run["optimizer"] for run in alike]).value_counts()
+        kept = [run for run in alike if counts[run["optimizer"]] >= LEAST_SEEDS]
+        found.append((len({run["optimizer"] for run in kept}), kept))
+    return max(found, key=lambda each: (each[0], len(each[1])), default=(0, []))[1]
+
+
+def simulate(folder: Path, run: Mapping[str, Any]) -> Curve:
+    """The curve of a run, as the metadata of a benchmark tell it, repeated on the benchmark in this folder."""
+    given = run["settings"]
+    settings = {
+        "seed": run["seed"],
+        "benchmark": {"path": str(folder), "seed": 0},
+        "optimizer": given["optimizer"],
+        "fidelity": given["fidelity"],
+        "budget": given["budget"],
+        "report": {**given["report"], "baseline": None, "test_trials": "recommended"},
+        "runner": RUNNER,
+        "model": NO_MODEL,
+        **dict.fromkeys(("costs", "weights", "constraints")),
+    }
+    with TemporaryDirectory() as scratch, RunLog(Path(scratch) / LOG) as log:
+        for _ in search(settings, assemble(settings), log):
+            pass
+        history = replace(History.of(log), reference_point=np.array(run["reference_point"]))
+    return Curve.of(history, optimizer=run["optimizer"], seed=run["seed"])
+
+
+def _measured(run: Mapping[str, Any], trajectories: pd.DataFrame) -> Curve:
+    rows = trajectories[trajectories["run"] == run["name"]]
+    return Curve(run["optimizer"], run["seed"], rows["items"].to_numpy(), rows["hypervolume"].to_numpy())
+
+
+def compared(real: Sequence[Curve], simulated: Sequence[Curve]) -> dict[str, Any]:
+    """Figures of real and simulated curves, ready for JSON.
+
+    By optimizer that both have, `optimizers` tells the mean final hypervolumes with their standard errors (None for one
+    seed) and numbers of seeds, the `gap` simulated minus real and its size in standard errors of the difference, and
+    the mean curves over items. `rank_correlation` (Spearman) and `tau` compare the orders of the optimizers by mean;
+    they are None for fewer than LEAST_OPTIMIZERS. `within_two_errors` is the share of gaps of at most two standard
+    errors.
+    """
+    names = sorted({curve.optimizer for curve in real} & {curve.optimizer for curve in simulated})
+    found = {
+        name: _pair(*([c for c in curves if c.optimizer == name] for curves in (real, simulated))) for name in names
+    }
+    means = np.array([[each["real"], each["simulated"]] for each in found.values()]).reshape(-1, 2)
+    gaps = [each["gap_in_errors"] for each in found.values() if each["gap_in_errors"] is not None]
+    return {
+        "optimizers": found,
+        "rank_correlation": _agreement(spearmanr, means),
+        "tau": _agreement(kendalltau, means),
+        "within_two_errors": float(np.mean(np.abs(gaps) <= 2)) if gaps else None,
+    }
+
+
+def _pair(real: Sequence[Curve], simulated: Sequence[Curve]) -> dict[str, Any]:
+    sides = {"real": real, "simulated": simulated}
+    finals = {side: np.array([curve.final for curve in curves]) for side, curves in sides.items()}
+    gap = float(finals["simulated"].mean() - finals["real"].mean())
+    errors = [_standard_error(values) for values in finals.values()]
+    error = None if None in errors else float(np.hypot(*errors))  # type: ignore[arg-type]
+    end = min(int(curve.items[-1]) for curves in sides.values() for curve in curves)
+    grid = np.linspace(0, end, N_POINTS)
+    return {
+        **{side: float(values.mean()) for side, values in finals.items()},
+        **{f"{side}_error": _standard_error(values) for side, values in finals.items()},
+        **{f"{side}_seeds": len(values) for side, values in finals.items()},
+        "gap": gap,
+        "gap_in_errors": gap / error if error else None,
+        "curve": {
+            "items": grid.tolist(),
+            **{side: np.mean([curve.at(grid) for curve in curves], axis=0).tolist() for side, curves in sides.items()},
+        },
+    }
+
+
+def _standard_error(values: NDArray[np.float64]) -> float | None:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def _agreement(correlation: Any, means: NDArray[np.float64]) -> float | None:
+    """A rank correlation of two columns, None for too few rows or a constant column."""
+    if len(means) < LEAST_OPTIMIZERS or (np.ptp(means, axis=0) == 0).any():
+        return None
+    return float(correlation(means[:, 0], means[:, 1]).statistic)

@@ -1,0 +1,199 @@
+"""What a search is made of, whatever answers its queries, and the search of these parts over the log of one run.
+
+A live model (`run.py`) and a benchmark (`benchmark/simulation.py`) assemble the same parts::
+
+    parts = assemble(settings)
+    for progress in search(settings, parts, log): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.check.settings import complete
+from automerge.fidelity import Ladder
+from automerge.log import RunLog
+from automerge.protocols import Optimizer, Runner, Space, Task
+from automerge.records import Constraint, Objective, Orders
+from automerge.search import Budget, Progress, Search
+
+RECORDED = (
+    "torch",
+    "transformers",
+    "datasets",
+    "numpy",
+    "lightgbm",
+    "pymoo",
+    "botorch",
+    "gpytorch",
+    "smac",
+    "ConfigSpace",
+    "optuna",
+    "cmaes",
+    "cma",
+)
+"""Packages whose versions go into the log beside automerge's own."""
+
+FREE = ("threads", "placement", "compile")
+"""Options of the model that change how fast it is and not what it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a search is made of.
+
+    `starts` are canonical genotypes by name. `identity` says by fingerprints what is searched, and a log belongs to one
+    identity; `facts` is what else the log keeps of the models, ready for JSON.
+    """
+
+    tasks: Mapping[str, Task]
+    space: Space
+    starts: Mapping[str, NDArray[np.float64]]
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    ladder: Ladder
+    optimizer: Optimizer
+    runner: Runner
+    orders: Orders
+    budget: Budget
+    identity: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
+def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[Progress]:
+    """Yields the progress of the run in this log, from its beginning or from where it stopped.
+
+    Raises ValueError if the log belongs to other settings.
+    """
+    settings = complete(settings)
+    stored = log.settings()
+    if "config" in stored:
+        found = changes(stored["config"], settings)
+        found += [f"{each} (its content has changed)" for each in _differences(stored["identity"], parts.identity)]
+        if found:
+            raise ValueError(listed(f"{log.path} was started with other settings, so it", found, "be resumed"))
+    else:
+        log.write_settings(
+            {
+                "config": _absolute(settings),
+                "identity": dict(parts.identity),
+                "seed": int(settings["seed"]),
+                "objectives": [asdict(objective) for objective in parts.objectives],
+                "constraints": [asdict(constraint) for constraint in parts.constraints],
+                **parts.facts,
+                "versions": versions(),
+            }
+        )
+    options = settings["report"]
+    yield from Search(
+        space=parts.space,
+        tasks=parts.tasks,
+        objectives=parts.objectives,
+        optimizer=parts.optimizer,
+        runner=parts.runner,
+        log=log,
+        orders=parts.orders,
+        ladder=parts.ladder,
+        budget=parts.budget,
+        seed=int(settings["seed"]),
+        constraints=parts.constraints,
+        given=parts.starts,
+        n_verify=int(options["verify"]),
+        n_recommend=int(options["recommend"]),
+        test_items=options["test_items"],
+        test_trials=options["test_trials"],
+    ).run()
+
+
+def score_objectives(weights: Mapping[str, float] | None, tasks: Iterable[str]) -> tuple[Objective, ...]:
+    """The scores of all tasks, or their weighted mean."""
+    if weights is None:
+        return tuple(Objective(name) for name in tasks)
+    # In the order of the tasks, whatever order the weights are written in.
+    return (Objective.mean_of({name: float(weights[name]) for name in tasks}),)
+
+
+def cost_objectives(costs: Sequence[str] | None) -> tuple[Objective, ...]:
+    """The costs of these names."""
+    return tuple(Objective(name, "cost") for name in costs or ())
+
+
+def rungs(options: Mapping[str, Any], tasks: Mapping[str, Task]) -> Ladder:
+    """The ladder of the `fidelity` section of the settings, cut to the items of the largest task."""
+    largest = max(task.size("search") for task in tasks.values())
+    maximum = min(int(options["max"] or largest), largest)
+    return Ladder(minimum=min(int(options["min"] or maximum), maximum), maximum=maximum, eta=float(options["eta"]))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, automerge and the packages that results depend on."""
+    found = {"python": python_version()}
+    for package in ("automerge", *RECORDED):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def changes(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """In which settings that make a run what it is these differ, as `key: value in the log, value now`."""
+    return list(_differences(_relevant(stored), _relevant(given)))
+
+
+def listed(what: str, found: Sequence[str], verb: str = "be used") -> str:
+    """A message with a line for every fault."""
+    return "\n".join([f"{what} cannot {verb}:", *(f"  - {fault}" for fault in found)])
+
+
+def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that may change when a run is resumed."""
+    settings = _absolute(settings)
+    # A benchmark is known by its content, wherever it lies.
+    benchmark = settings["benchmark"]
+    return {
+        **settings,
+        "report": _without(settings["report"], ("baseline",)),
+        "model": _without(settings["model"], FREE),
+        "benchmark": benchmark and _without(benchmark, ("path",)),
+    }
+
+
+def _without(section: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key not in keys}
+
+
+def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with absolute paths, so that a run can be resumed and exported from anywhere."""
+    settings = complete(settings)
+    if benchmark := settings["benchmark"]:
+        return {**settings, "benchmark": {**benchmark, "path": _resolved(str(benchmark["path"]))}}
+    source = settings["source"]
+    models = {name: _resolved(path) for name, path in source["models"].items()}
+    return {
+        **settings,
+        "source": {**source, "base": _resolved(source["base"]), "models": models},
+        "start": [_resolved(path) for path in settings.get("start") or ()],
+    }
+
+
+def _resolved(path: str) -> str:
+    """The absolute path of what is there; a hub id stays as it is."""
+    local = Path(path).expanduser()
+    return str(local.resolve()) if local.exists() else path
+
+
+def _differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:
+    if isinstance(stored, Mapping) and isinstance(given, Mapping):
+        for key in sorted({*stored, *given}):
+            yield from _differences(stored.get(key), given.get(key), f"{where}.{key}" if where else str(key))
+    elif stored != given:
+        yield f"{where}: {stored!r} in the log, {given!r} now"

@@ -1,0 +1,1 @@
+"""Seconds that an exported benchmark takes to load and to answer."""

@@ -1,0 +1,58 @@
+"""What is run to collect data, and the benchmarks that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from automerge.benchmark.export import export_benchmark
+from experiments.smm_bench.problems import PROBLEMS, RANDOM, SHARES, STUDIED, Scale, existing, merging
+from experiments.smm_bench.worker import Job
+
+COLLECTED = "collected"
+"""Name of the folder of all runs that benchmarks are made of, below that of a scale."""
+
+RANDOM_ONLY = f"{STUDIED}-random"
+"""Name of the benchmark of the compared problem that saw random data alone."""
+
+
+def jobs(folder: Path, scale: Scale, *, problems: Sequence[str], seeds: Sequence[int]) -> list[Job]:
+    """The runs that collect data: those of one seed together, so that all problems have some early.
+
+    Every trial is tested too, for models of the test scores.
+    """
+    return [
+        Job(
+            (*merging(problem), *scale.searching(optimizer, seed, times=times), "report.test_trials=all"),
+            folder / scale.name / COLLECTED / problem / f"{optimizer}-{seed}",
+        )
+        for seed in seeds
+        for problem in problems
+        for optimizer, times in SHARES.items()
+    ]
+
+
+def collected(folder: Path, scale: Scale, problem: str, optimizers: Sequence[str] = tuple(SHARES)) -> list[Path]:
+    """The finished runs of a problem by some of the optimizers. Raises ValueError if there is none."""
+    own = folder / scale.name / COLLECTED / problem
+    found = [job for optimizer in optimizers for job in sorted(own.glob(f"{optimizer}-*")) if Job((), job).finished]
+    if not found:
+        raise ValueError(f"no finished run below {own}; `collect` first, with the same options")
+    return found
+
+
+def export(
+    folder: Path, scale: Scale, to: Path, *, problems: Sequence[str], others: Sequence[Path] = ()
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Writes the benchmarks below `to` and returns by name their quality by task.
+
+    Of the compared problem there is a second one, of the collected random data alone. `others` are folders of the study
+    of optimizers, whose runs of the same problems go into the benchmarks too.
+    """
+    found = {}
+    for problem in (name for name in PROBLEMS if name in problems):
+        runs = [*collected(folder, scale, problem), *existing(list(others), problem)]
+        found[problem] = export_benchmark(runs, to / problem)
+    if STUDIED in problems:
+        found[RANDOM_ONLY] = export_benchmark(collected(folder, scale, STUDIED, RANDOM), to / RANDOM_ONLY)
+    return found
