@@ -118,6 +118,7 @@ def test_it_goes_on_from_a_log_as_if_it_had_never_stopped() -> None:
     assert (first.ask().genotype == again.ask().genotype).all()
 
 
+@pytest.mark.slow
 def test_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
     landscape, optimizer = Landscape(lfs()), build(lfs())
     landscape.start(optimizer)
@@ -139,6 +140,7 @@ def test_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
     assert stopped
 
 
+@pytest.mark.slow
 def test_broken_regions_are_left_once_they_are_known() -> None:
     """Stacks of more than six layers break, which many samples are."""
     space = dis(scaling=None)
@@ -172,6 +174,7 @@ def test_a_bound_on_the_layers_is_kept(bound: int) -> None:
     assert np.mean(np.array(chosen) <= bound) > 0.8  # some are the insurance
 
 
+@pytest.mark.slow
 def test_an_aspiration_draws_the_search_to_its_part_of_the_front() -> None:
     def ends(**preference: Any) -> float:
         landscape, optimizer = Landscape(lfs(), conflict=True), build(lfs(), **preference)
