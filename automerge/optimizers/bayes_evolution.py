@@ -57,10 +57,9 @@ INSURANCE = 0.1
 class BayesEvolution:
     """Proposes what a model of the landscape believes to improve the front most, and promotes what it believes in.
 
-    `n_initial` is the number of models before the landscape is asked: samples of the space, but for uniform merges,
-    points of a grid, where fewer than so many of the space's references are uniform merges. `batch` is the number of
-    models that are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape.
-    Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
+    `n_initial` is the number of models before the landscape is asked: samples of the space, or uniform merges, points
+    of a grid, where fewer than so many of the references in the space are such. `batch` is the number of models that
+    are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape. Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
     gene by gene, without `rungs` every model is evaluated on all items, without `racing` a promotion is never given up.
 
     New models begin at `first_rung`, one of the ladder's, by default that of `fidelity.first_rung`. A preference, by
@@ -224,7 +223,7 @@ class BayesEvolution:
 
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
-        if self._n_new < self._n_initial - self._n_uniform:
+        if self._n_new < self._n_initial and self._n_uniform < self._n_initial:
             for genotype in self._grid:
                 if self._ledger.is_new(genotype):
                     return genotype, "grid"
