@@ -59,7 +59,8 @@ class BayesEvolution:
 
     `n_initial` is the number of models before the landscape is asked: samples of the space, or uniform merges, points
     of a grid, where fewer than so many of the references in the space are such. `batch` is the number of models that
-    are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape. Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
+    are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape.
+    Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
     gene by gene, without `rungs` every model is evaluated on all items, without `racing` a promotion is never given up.
 
     New models begin at `first_rung`, one of the ladder's, by default that of `fidelity.first_rung`. A preference, by
