@@ -132,6 +132,7 @@ def assemble(settings: Mapping[str, Any]) -> LiveParts:
             "layout": {"sources": list(model.sources.names), "n_layers": model.sources.alignment.n_layers},
             "task_vectors": vectors.to_settings(),
             "measures": to_settings(measures),
+            "chances": {name: task.chance for name, task in tasks.items()},
         },
     )
 

@@ -51,6 +51,7 @@ LAYERS = [
         "fusion_genes",
         "blocks",
         "references",
+        "uniform_points",
     },
     {"configurations", "resident", "binding", "language_model", "mergekit"},
     {"family", "merge", "body", "stack"},

@@ -35,6 +35,7 @@ from automerge.mating import mate, mate_by_gene, tied_share
 from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
+from automerge.uniform_points import uniform_points
 from automerge.variation import Layout, new_sample
 
 OPERATOR = "acquisition"
@@ -56,10 +57,11 @@ INSURANCE = 0.1
 class BayesEvolution:
     """Proposes what a model of the landscape believes to improve the front most, and promotes what it believes in.
 
-    `n_initial` is the number of samples before the model is asked, `batch` the number of models that are chosen at
-    once, `n_generations` and `n_children` the size of the evolution inside the model. Switches for ablations: without
-    `features` the model sees raw genes, without `block_operators` candidates vary gene by gene, without `rungs` every
-    model is evaluated on all items, without `racing` a promotion is never given up.
+    `n_initial` is the number of models before the landscape is asked: samples of the space, or uniform merges, points
+    of a grid, where fewer than so many of the references in the space are such. `batch` is the number of models that
+    are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape.
+    Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
+    gene by gene, without `rungs` every model is evaluated on all items, without `racing` a promotion is never given up.
 
     New models begin at `first_rung`, one of the ladder's, by default that of `fidelity.first_rung`. A preference, by
     names of objectives, says where on the front to look: improvements count above `reference_point`, or the search
@@ -104,6 +106,7 @@ class BayesEvolution:
         self._n_children = n_children
         self._block_operators = block_operators
         self._pieces = PIECES if racing else 1
+        self._grid = uniform_points(space, seed=seed)
         self._chosen: deque[NDArray[np.float64]] = deque()
         self._pending: dict[bytes, NDArray[np.float64]] = {}
         self._goals: dict[int, int] = {}
@@ -112,7 +115,7 @@ class BayesEvolution:
         self._n_new = 0
 
     def ask(self) -> Proposal:
-        """A promotion if one is due, else a new genotype at the first rung: first samples, then what was chosen.
+        """A promotion if one is due, else a new genotype at the first rung: one of the first, then what was chosen.
 
         It is a known one only if nothing new is found, as where the space is used up.
         """
@@ -221,6 +224,10 @@ class BayesEvolution:
 
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
+        if self._n_new < self._n_initial and self._n_uniform < self._n_initial:
+            for genotype in self._grid:
+                if self._ledger.is_new(genotype):
+                    return genotype, "grid"
         if self._landscape is not None and not self._chosen:
             self._choose(self._landscape, rng)
         while self._chosen:
@@ -268,6 +275,11 @@ class BayesEvolution:
         if not self._block_operators:
             return mate_by_gene(first, second, self._layout, rng)
         return mate(first, second, self._layout, rng, tied=tied_share(self._n_new))[0]
+
+    @property
+    def _n_uniform(self) -> int:
+        """How many of the known references are uniform merges."""
+        return sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
 
     def _reference(self) -> NDArray[np.float64]:
         """The point above which improvements count, shape (n_objectives,): that of the user, else of the sources."""

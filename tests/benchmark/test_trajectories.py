@@ -91,8 +91,8 @@ def test_runs_of_the_scale_that_most_optimizers_have_are_compared() -> None:
 def test_runs_are_repeated_on_the_benchmark_above_their_own_reference_points(tmp_path: Path) -> None:
     benchmark = example_benchmark(tmp_path)
     runs = [
-        example_run(tmp_path / f"again/{name}-{seed}", seed=seed, trials=12, breaks=False, **options)
-        for name, options in {"evolution": {}, "random": {"optimizer": RANDOM}}.items()
+        example_run(tmp_path / f"again/{name}-{seed}", optimizer=optimizer, seed=seed, trials=12, breaks=False)
+        for name, optimizer in {"evolution": None, "random": RANDOM}.items()
         for seed in (7, 8)
     ]
     found = measure(benchmark, read_runs(runs))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-QUICK = ("bayes_evolution", "evolution", "random_search")
+QUICK = ("evolution", "random_search")
 """Optimizers that run on every problem in the fast tests; the others run there on the first and the last."""
 
-DEAR = ("qnehvi", "smac", "smac, flat", "bayes_evolution, raw and whole")
+DEAR = ("qnehvi", "smac")
 """Optimizers that think for seconds: in the fast tests they run on layer-wise fusions only."""
 
-FURTHER = ("dis", "dis, prune", "smm_dfs")
-"""Problems beyond the first and the last."""
+VARIANTS = ("smac, flat", "bayes_evolution, raw and whole")
+"""Other forms of optimizers that think for seconds: they run in the slow tests only."""
+
+FURTHER = {"bayes_evolution": ("dis, prune", "smm_dfs")}
+"""Problems by optimizer that the fast tests leave out; for those not named here, all but the first and the last."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,5 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         problem = parameters.get("problem", parameters.get("name"))
         if optimizer in QUICK or optimizer is None:
             continue
-        if problem in FURTHER or (optimizer in DEAR and problem != "lfs"):
+        left_out = problem in FURTHER.get(optimizer, ("dis", "dis, prune", "smm_dfs"))
+        if optimizer in VARIANTS or left_out or (optimizer in DEAR and problem != "lfs"):
             item.add_marker(pytest.mark.slow)

@@ -118,6 +118,7 @@ def test_it_goes_on_from_a_log_as_if_it_had_never_stopped() -> None:
     assert (first.ask().genotype == again.ask().genotype).all()
 
 
+@pytest.mark.slow
 def test_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
     landscape, optimizer = Landscape(lfs()), build(lfs())
     landscape.start(optimizer)
@@ -139,6 +140,7 @@ def test_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
     assert stopped
 
 
+@pytest.mark.slow
 def test_broken_regions_are_left_once_they_are_known() -> None:
     """Stacks of more than six layers break, which many samples are."""
     space = dis(scaling=None)
@@ -172,6 +174,7 @@ def test_a_bound_on_the_layers_is_kept(bound: int) -> None:
     assert np.mean(np.array(chosen) <= bound) > 0.8  # some are the insurance
 
 
+@pytest.mark.slow
 def test_an_aspiration_draws_the_search_to_its_part_of_the_front() -> None:
     def ends(**preference: Any) -> float:
         landscape, optimizer = Landscape(lfs(), conflict=True), build(lfs(), **preference)
@@ -205,3 +208,17 @@ def test_it_finds_more_than_it_began_with() -> None:
     known = np.array([landscape.truth(trial.genotype) for trial in landscape.trials.values()])
     found = searched(landscape, optimizer, 1500, started=True)
     assert found > hypervolume(known, np.full(2, 0.2)) + 0.05
+
+
+@pytest.mark.parametrize("n_known", [0, 7, 8])
+def test_it_begins_with_uniform_merges_where_few_references_are_such(n_known: int) -> None:
+    space = lfs(methods=["task_arithmetic"])
+    optimizer = build(space, n_initial=8)
+    landscape = Landscape(space)
+    for number, genotype in enumerate(space.sample(n_known, np.random.default_rng(1))):
+        origin = {"operator": REFERENCE, "name": str(number), "kind": "uniform"}
+        landscape.answer(optimizer, Proposal(genotype, N_ITEMS, origin))
+    asked = [optimizer.ask() for _ in range(8)]
+    assert [each.origin["operator"] for each in asked] == ["grid" if n_known < 8 else "sample"] * 8
+    weights = np.array([each.genotype.reshape(-1, 3)[:, 1:] for each in asked])
+    assert (weights == weights[:, :1]).all() == (n_known < 8)

@@ -65,6 +65,7 @@ def test_finds_more_than_random_search_on_a_smooth_problem(n_objectives: int) ->
     assert min(gains) > 0
 
 
+@pytest.mark.slow
 def test_more_than_three_objectives_are_searched() -> None:
     space = small()
     objectives = [*TASKS, Objective("c"), Objective("d")]
@@ -117,6 +118,7 @@ def test_points_under_way_keep_the_next_from_the_same_place() -> None:
     assert spread(asked(pending=True)) > spread(asked(pending=False))
 
 
+@pytest.mark.slow
 def test_the_global_generator_of_torch_is_neither_used_nor_changed() -> None:
     space = small()
 

@@ -1,0 +1,99 @@
+"""Grids over uniform merges, from coarse to fine: every layer alike, a few strengths of every method.
+
+First all sources have one strength, then each its own; then all steps are halved, and what was left at its default is
+varied too. All genes of one role have one value throughout the model, the part outside the layers included: the method,
+the weight of each source, and from the second grid on whatever else the space has, such as densities and scales.
+Positions of stacks hold the fused block if the space has one, else any block in all of them alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automerge.blocks.features import FUSED
+from automerge.protocols import Genotypes, Space
+from automerge.variation import BLOCK
+
+STEP = 0.5
+"""Distance of the strengths in the coarsest grid."""
+
+N_LEVELS = 7
+"""How many grids there are, each of half the step; the last is finer than differences between merges."""
+
+MOST = 4096
+"""Points tried of a grid that has more; they are drawn at random."""
+
+CHUNK = 128
+"""Points that are repaired together."""
+
+WEIGHT = "weight:"
+"""How the roles of genes begin that are the weight of a source."""
+
+Axis = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""The genes that are set alike, and the values that they take."""
+
+
+def uniform_points(space: Space, *, seed: int) -> Iterator[NDArray[np.float64]]:
+    """The canonical genotypes of all grids in order, each of shape (n_genes,); some come more than once.
+
+    The seed gives the order within a grid.
+    """
+    for level in range(N_LEVELS):
+        for is_common in (True, False):
+            rng = np.random.default_rng([seed, level, is_common])
+            axes = _axes(space, level, is_common=is_common)
+            choices = _choices(axes, rng)
+            for start in range(0, len(choices), CHUNK):
+                yield from _genotypes(space, axes, choices[start : start + CHUNK])
+
+
+def _genotypes(space: Space, axes: Sequence[Axis], choices: NDArray[np.int64]) -> Genotypes:
+    X = np.tile([gene.default for gene in space.genes], (len(choices), 1))
+    for (columns, values), codes in zip(axes, choices.T, strict=True):
+        X[:, columns] = values[codes][:, None]
+    return space.repair(X)
+
+
+def _axes(space: Space, level: int, *, is_common: bool) -> list[Axis]:
+    """The axes of a grid; `is_common` makes one of all weights."""
+    by_role: dict[str, list[int]] = {}
+    for column, gene in enumerate(space.genes):
+        role = WEIGHT if is_common and gene.role.startswith(WEIGHT) else gene.role
+        by_role.setdefault(role, []).append(column)
+    return [(np.array(columns), _values(space, columns[0], level)) for columns in by_role.values()]
+
+
+def _values(space: Space, column: int, level: int) -> NDArray[np.float64]:
+    """The values that a gene takes in a grid."""
+    gene = space.genes[column]
+    if gene.role.startswith(WEIGHT):
+        step = STEP / 2**level
+        return np.asarray(step * np.arange(math.ceil(gene.lower / step), math.floor(gene.upper / step) + 1))
+    if level == 0 and gene.role.startswith(BLOCK):
+        return _blocks(space, column)
+    if gene.n_choices:
+        return np.arange(gene.n_choices, dtype=np.float64)
+    if level == 0:
+        return np.array([gene.default])
+    return np.unique([gene.default, *np.linspace(gene.lower, gene.upper, 2**level + 1)])
+
+
+def _blocks(space: Space, column: int) -> NDArray[np.float64]:
+    """The blocks that a slot of a stack holds in the coarsest grid: only first slots hold any."""
+    gene = space.genes[column]
+    if gene.role != f"{BLOCK}0":
+        return np.array([gene.default])
+    choices = space.to_configspace()[gene.name].choices
+    return np.array([choices.index(FUSED)] if FUSED in choices else range(gene.n_choices), dtype=np.float64)
+
+
+def _choices(axes: Sequence[Axis], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The points of a grid in random order as numbers of values by axis, shape (n, n_axes); MOST of a large one."""
+    sizes = [len(values) for _, values in axes]
+    if math.prod(sizes) > MOST:
+        return rng.integers(sizes, size=(MOST, len(sizes)))
+    return np.stack(np.unravel_index(rng.permutation(math.prod(sizes)), sizes), axis=1)

@@ -1,0 +1,50 @@
+"""The order and the points of the grids over uniform merges."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from automerge.protocols import Space
+from automerge.uniform_points import uniform_points
+from tests.conformance.members import SPACES, lfs
+
+
+def points(space: Space, n: int, seed: int = 0) -> np.ndarray:
+    """The first n different ones."""
+    found = {x.tobytes(): x for x in islice(uniform_points(space, seed=seed), 100 * n)}
+    return np.array(list(found.values())[:n])
+
+
+def test_task_arithmetic_goes_from_equal_strengths_to_each_its_own_and_then_to_half_steps() -> None:
+    """With weights from 0 to 1.5: 4 equal strengths, 12 other pairs; then 3 new equal strengths, 30 other pairs."""
+    space = lfs(methods=["task_arithmetic"])
+    weights = points(space, 49)[:, 1:3]
+    assert sorted(weights[:4].tolist()) == [[0, 0], [0.5, 0.5], [1, 1], [1.5, 1.5]]
+    assert {tuple(pair) for pair in weights[:16]} == {(a / 2, b / 2) for a in range(4) for b in range(4)}
+    assert sorted(weights[16:19].tolist()) == [[0.25, 0.25], [0.75, 0.75], [1.25, 1.25]]
+    assert {tuple(pair) for pair in weights} == {(a / 4, b / 4) for a in range(7) for b in range(7)}
+
+
+@pytest.mark.parametrize("name", ["lfs", "smm_ps", "smm_dfs", "dis, fused blocks"])
+def test_every_layer_is_alike(name: str) -> None:
+    """But for stacks, which lose layers where they would be too deep, and scales that do nothing."""
+    space = SPACES[name]()
+    X = points(space, 12)
+    roles = {gene.role for gene in space.genes if gene.depth >= 0} - {"scale", "transition"}
+    for role in roles:
+        columns = [k for k, gene in enumerate(space.genes) if gene.role == role and gene.depth >= 0]
+        assert (X[:, columns] == X[:, columns[:1]]).all()
+
+
+def test_the_seed_changes_the_order_alone() -> None:
+    space = lfs(methods=["task_arithmetic"])
+    first, second = points(space, 49), points(space, 49, seed=1)
+    assert (first != second).any()
+    assert {row.tobytes() for row in first} == {row.tobytes() for row in second}
+
+
+def test_of_many_sources_a_part_of_the_grid_is_drawn() -> None:
+    many = SPACES["lfs, four sources"]()
+    X = points(many, 300)
+    assert len({row.tobytes() for row in X}) == 300
