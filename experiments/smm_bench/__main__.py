@@ -18,7 +18,7 @@ from pathlib import Path
 
 from automerge.benchmark.validation import validate
 from experiments.smm_bench import collection, figures, study
-from experiments.smm_bench.problems import FIRST_REAL_SEED, PROBLEMS, STUDIED, Scale
+from experiments.smm_bench.problems import FIRST_REAL_SEED, PROBLEMS, SHARES, STUDIED, Scale
 from experiments.smm_bench.worker import run_missing
 
 FOLDER = Path(__file__).parent
@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
     collect = commands.add_parser("collect", parents=[common, some, jobs], help="run what is missing of the data")
     collect.set_defaults(command=_collect)
     collect.add_argument("--seeds", type=int, default=3, help="runs of each optimizer (%(default)s)", metavar="N")
+    collect.add_argument("--optimizers", nargs="+", choices=SHARES, default=list(SHARES), metavar="OPTIMIZER",
+                         help=f"of {', '.join(SHARES)} (all)")  # fmt: skip
     export = commands.add_parser("export", parents=[common, some], help="write the benchmarks")
     export.set_defaults(command=_export)
     export.add_argument("--runs", nargs="+", type=Path, default=[], metavar="DIR",
@@ -81,7 +83,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _collect(options: argparse.Namespace, scale: Scale) -> int:
-    jobs = collection.jobs(options.folder, scale, problems=options.problems, seeds=range(options.seeds))
+    jobs = collection.jobs(
+        options.folder,
+        scale,
+        problems=options.problems,
+        seeds=range(options.seeds),
+        optimizers=options.optimizers,
+    )
     return int(run_missing(jobs, options.jobs) > 0)
 
 

@@ -16,19 +16,30 @@ RANDOM_ONLY = f"{STUDIED}-random"
 """Name of the benchmark of the compared problem that saw random data alone."""
 
 
-def jobs(folder: Path, scale: Scale, *, problems: Sequence[str], seeds: Sequence[int]) -> list[Job]:
+def jobs(
+    folder: Path,
+    scale: Scale,
+    *,
+    problems: Sequence[str],
+    seeds: Sequence[int],
+    optimizers: Sequence[str] = tuple(SHARES),
+) -> list[Job]:
     """The runs that collect data: those of one seed together, so that all problems have some early.
 
     Every trial is tested too, for models of the test scores.
     """
     return [
         Job(
-            (*merging(problem), *scale.searching(optimizer, seed, times=times), "report.test_trials=all"),
+            (
+                *merging(problem),
+                *scale.searching(optimizer, seed, times=SHARES[optimizer]),
+                "report.test_trials=all",
+            ),
             folder / scale.name / COLLECTED / problem / f"{optimizer}-{seed}",
         )
         for seed in seeds
         for problem in problems
-        for optimizer, times in SHARES.items()
+        for optimizer in optimizers
     ]
 
 
