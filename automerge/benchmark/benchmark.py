@@ -134,10 +134,10 @@ class Answers:
         return np.asarray(self.distance > 1)
 
     @cached_property
-    def spread(self) -> Mapping[str, Values]:
-        """By task how far the bags of its ensemble are apart, a standard deviation."""
+    def error(self) -> Mapping[str, Values]:
+        """By task the standard errors of the expected scores, if the models do not break."""
         ensembles = {task: self._benchmark.ensemble(files.score_target(task, self._split)) for task in self.scores}
-        return {task: ensemble.spread(self._models.inputs) for task, ensemble in ensembles.items()}
+        return {task: ensemble.error(self._models.inputs) for task, ensemble in ensembles.items()}
 
     def _value(self, objective: Objective, scores: Mapping[str, Values]) -> Values:
         if objective.kind == "cost":

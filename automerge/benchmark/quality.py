@@ -63,11 +63,11 @@ def noise_ceiling(measured: Values, n: Values) -> float:
     return float(1 - np.mean(measured * (1 - measured) / n) / measured.var())
 
 
-def coverage(measured: Values, predicted: Values, spread: Values, n: Values) -> Figures:
+def coverage(measured: Values, predicted: Values, error: Values, n: Values) -> Figures:
     """The share of measurements inside predicted intervals of LEVEL, and the mean `width` of these.
 
-    `inside` takes the spread of the predictions for their error and adds the binomial noise of n items; `noise_only`
-    leaves the spread out. All arguments have shape (n_rows,).
+    `inside` adds the standard error of the predictions and the binomial noise of n items; `noise_only` leaves the error
+    out. All arguments have shape (n_rows,).
     """
     names = ("inside", "width", "noise_only")
     figures: Figures = {"rows": float(len(measured)), **dict.fromkeys(names)}
@@ -75,12 +75,12 @@ def coverage(measured: Values, predicted: Values, spread: Values, n: Values) -> 
         return figures
     z = float(norm.ppf((1 + LEVEL) / 2))
     noise = predicted * (1 - predicted) / n
-    half = z * np.sqrt(spread**2 + noise)
-    error = np.abs(measured - predicted)
+    half = z * np.sqrt(error**2 + noise)
+    missed = np.abs(measured - predicted)
     return figures | {
-        "inside": float(np.mean(error <= half)),
+        "inside": float(np.mean(missed <= half)),
         "width": float(2 * half.mean()),
-        "noise_only": float(np.mean(error <= z * np.sqrt(noise))),
+        "noise_only": float(np.mean(missed <= z * np.sqrt(noise))),
     }
 
 

@@ -33,9 +33,6 @@ LEAST_OPTIMIZERS = 3
 LEAST_SEEDS = 2
 """Fewest runs of an optimizer that is compared: one has no standard error."""
 
-NO_MODEL = {"batch_tokens": 1}
-"""What settings have to say of a live model; a simulated run has none."""
-
 RUNNER = {"_target_": "automerge.runners.virtual.VirtualRunner", "n_workers": 1}
 
 
@@ -117,7 +114,6 @@ def simulate(folder: Path, run: Mapping[str, Any]) -> Curve:
         "budget": given["budget"],
         "report": {**given["report"], "baseline": None, "test_trials": "recommended"},
         "runner": RUNNER,
-        "model": NO_MODEL,
         **dict.fromkeys(("costs", "weights", "constraints")),
     }
     with TemporaryDirectory() as scratch, RunLog(Path(scratch) / LOG) as log:

@@ -147,12 +147,7 @@ def _is_random(data: Dataset) -> Mask:
 
 
 def _coverage(scores: Scores, seed: int) -> Figures | None:
-    """Figures of the intervals of models fitted on a part, on the full rows of the rest.
-
-    Bags share nine tenths of their rows, so their spread is less than their error. `jackknife` and `jackknife_width`
-    are `inside` and `width` with the spread times the root of the number of bags less one, which makes it the standard
-    error of the delete-a-group jackknife (Kott, Journal of Official Statistics 2001).
-    """
+    """Figures of the intervals of models fitted on a part, on the full rows of the rest."""
     groups = scores.data.groups
     kinds = np.unique(groups)
     held_out = np.random.default_rng([seed, len(kinds)]).permutation(kinds)[: round(HELD_OUT * len(kinds))]
@@ -162,10 +157,7 @@ def _coverage(scores: Scores, seed: int) -> Figures | None:
     ensemble = _ensemble(_fitted(scores, scores.X, seed, ~judged))
     chosen = judged & scores.is_full
     expected = scores.data.on_items(ensemble.mean(scores.X))[chosen]
-    spread = ensemble.spread(scores.X[chosen])
-    share, n = scores.data.share[chosen], scores.data.n[chosen]
-    wide = coverage(share, expected, spread * np.sqrt(ensemble.n_bags - 1), n)
-    return coverage(share, expected, spread, n) | {"jackknife": wide["inside"], "jackknife_width": wide["width"]}
+    return coverage(scores.data.share[chosen], expected, ensemble.error(scores.X[chosen]), scores.data.n[chosen])
 
 
 def _broken(data: Dataset, seed: int) -> Figures:

@@ -158,10 +158,10 @@ def test_an_unlike_model_is_outside(tmp_path: Path) -> None:
         narrow.query(np.array([[0.5] * 8, [0, 1, 1, 0, 0, 1, 1, 0]]), strict=True)
 
 
-def test_the_spread_tells_how_far_the_bags_are_apart(b: Benchmark, X: np.ndarray) -> None:
-    spread = b.query(X[:50]).spread
-    assert set(spread) == set(b.tasks)
-    assert (spread["math"] == b.ensemble("math.search").spread(np.c_[b.space.features(X[:50]), X[:50]])).all()
+def test_the_error_is_that_of_the_ensemble(b: Benchmark, X: np.ndarray) -> None:
+    error = b.query(X[:50]).error
+    assert set(error) == set(b.tasks)
+    assert (error["math"] == b.ensemble("math.search").error(np.c_[b.space.features(X[:50]), X[:50]])).all()
 
 
 def test_references_are_told_as_measured(b: Benchmark) -> None:
