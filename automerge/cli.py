@@ -145,6 +145,7 @@ def _benchmark(arguments: list[str]) -> None:
 
 def _benchmark_export(arguments: list[str]) -> None:
     from automerge.benchmark.export import export_benchmark  # noqa: PLC0415
+    from automerge.benchmark.folder import answered, read_metadata  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(
         "automerge benchmark export", description="Exports the surrogate benchmark of one or several runs of a problem."
@@ -158,6 +159,9 @@ def _benchmark_export(arguments: list[str]) -> None:
     with console.status("fitting the surrogate benchmark"):
         quality = export_benchmark(options.runs, options.to, name=options.name)
     show_benchmark(console, quality, options.to)
+    if not answered(read_metadata(options.to)):
+        lacking = f"{options.to} holds the data of these runs, but no models of all its tasks, so it answers no query"
+        show_notes(console, [], [f"{lacking}; export more runs together"])
 
 
 def _benchmark_validate(arguments: list[str]) -> None:
@@ -218,6 +222,19 @@ def _benchmark_compare(arguments: list[str]) -> None:
 COMPARED: Mapping[str, Any] = {"optimizers": [], "seeds": 10, "trials": 200, "workers": 1}
 """What `benchmark compare` takes as KEY=VALUE beside settings, with defaults."""
 
+DECIDED: Mapping[str, str] = {
+    "budget": "trials=N: every run may evaluate the items that successive halving of so many takes",
+    "seed": "seeds=N: every run has its own",
+    "runner": "workers=N: runs have a virtual clock",
+    "benchmark.path": "the folder as the argument DIR",
+}
+"""Settings that `benchmark compare` decides, with what is to be written in their place."""
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Whether one of two keys of settings is the other or lies below it."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
+
 
 def _comparison_options(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The options of a comparison, and all else, which is for the settings of its searches."""
@@ -227,7 +244,13 @@ def _comparison_options(given: Sequence[str]) -> tuple[dict[str, Any], list[str]
     read = OmegaConf.to_container(OmegaConf.from_dotlist(own))
     options = {**COMPARED, **(read if isinstance(read, dict) else {})}
     names = options["optimizers"]
-    faults = whole_faults(1, **{key: options[key] for key in COMPARED if key != "optimizers"})
+    faults = [
+        f"{text}: write {remedy}"
+        for text in given
+        for key, remedy in DECIDED.items()
+        if _overlap(text.split("=", 1)[0].lstrip("+~"), key)
+    ]
+    faults += whole_faults(1, **{key: options[key] for key in COMPARED if key != "optimizers"})
     if not isinstance(names, list) or not names or len(set(names)) < len(names):
         faults.append(f"optimizers: expected different names, got {names!r}; write optimizers=[evolution,tpe]")
     if faults:
@@ -411,15 +434,15 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
                 f"mend the disk, then automerge search --resume {folder}"
             ) from fault
     baseline = settings["report"]["baseline"]
-    quality = None if _is_simulated(settings) else _fit_benchmark(folder)
     with console.status("writing the report"):
         findings = write_report(folder, baseline=Path(baseline) if baseline else None)
     show_findings(console, findings)
-    if quality is not None:
-        show_benchmark(console, quality, folder / "benchmark")
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     if findings.recommended and not findings.simulated:
         console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False, soft_wrap=True)
+    if not _is_simulated(settings):
+        # Last, because a folder in its place that must not be replaced ends the command.
+        show_benchmark(console, _fit_benchmark(folder), folder / "benchmark")
 
 
 def _fit_benchmark(folder: Path) -> Mapping[str, Mapping[str, float]]:

@@ -124,4 +124,7 @@ def show_validation(console: Console, found: Mapping[str, Any]) -> None:
     if searches:
         agreement = searches["rank_correlation"]
         ranked = "too few to rank" if agreement is None else f"rank correlation with real searches {agreement:.2f}"
-        console.print(f"{len(searches['optimizers'])} optimizers searched again: {ranked}", highlight=False)
+        known = " (in sample: the benchmark is made of these searches)" if searches["in_sample"] else ""
+        lines = [f"{len(searches['optimizers'])} optimizers searched again: {ranked}{known}"]
+        lines += [f"{name} was left out: {reason}" for name, reason in searches["left_out"].items()]
+        show_notes(console, lines, ())

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -15,6 +16,7 @@ from automerge import cli, components, zoo
 from automerge.check import settings as preflight
 from automerge.log import LOG, RunLog
 from tests import toy
+from tests.benchmark.example import example_run
 from tests.benchmark.simulated import RANDOM, make_benchmark, run
 
 CONF = cli.config_folder()
@@ -124,6 +126,30 @@ def test_a_benchmark_takes_the_place_of_sources_tasks_and_space() -> None:
     assert any("write benchmark.path=DIR" in fault for fault in wrong)
 
 
+def test_a_benchmark_of_too_few_trials_is_exported_and_said_to_hold_no_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "few"
+    cli.main(["benchmark", "export", str(example_run(tmp_path / "run", trials=3)), "--to", str(to)])
+    assert f"{to} holds the data of these runs, but no models of all its tasks" in capsys.readouterr().out
+    assert (to / "data" / "evaluations.parquet").is_file()
+
+
+def test_a_report_is_written_even_where_the_benchmark_of_a_run_must_not_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = example_run(tmp_path / "run", trials=3)
+    (path / "benchmark").mkdir()
+    monkeypatch.setattr(cli, "_assemble", lambda _: SimpleNamespace(sources=SimpleNamespace(notes=())))
+    monkeypatch.setattr(cli, "_estimate", lambda *_: SimpleNamespace(lines=list))
+    monkeypatch.setattr(cli, "_warnings", lambda *_: [])
+    monkeypatch.setattr("automerge.parts.search", lambda *_: iter(()))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["search", "--resume", str(path)])
+    assert (path / "report.html").is_file()
+    assert "is no surrogate benchmark; name a new folder" in capsys.readouterr().err
+
+
 def test_searching_and_comparing_on_a_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +184,16 @@ def test_searching_and_comparing_on_a_benchmark(
         "results.json",
         "runs",
     }
-    for wrong, words in (("seeds=0", "seeds: expected a whole number from 1"), ("optimizers=tpe", "different names")):
+    for wrong, words in (
+        ("seeds=0", "seeds: expected a whole number from 1"),
+        ("optimizers=tpe", "different names"),
+        ("budget.items=50", "budget.items=50: write trials=N"),
+        ("+budget={trials: 5}", "write trials=N"),
+        ("seed=3", "seed=3: write seeds=N"),
+        ("runner=serial", "runner=serial: write workers=N"),
+        ("runner.n_workers=3", "write workers=N"),
+        ("benchmark.path=other", "write the folder as the argument DIR"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             cli.main(["benchmark", "compare", "made", wrong, "--to", "found"])
         assert words in capsys.readouterr().err

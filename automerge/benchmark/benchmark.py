@@ -18,8 +18,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from automerge.benchmark.nearness import Nearness
 from automerge.benchmark.responses import Responses, keys, started, text_key, uniforms
 from automerge.protocols import Genotypes, Space
 from automerge.recipe import Recipe
-from automerge.records import Objective, Split
+from automerge.records import Objective, Split, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,12 +49,14 @@ class MeasuredReference:
     """A known model with what was measured of it, not predicted.
 
     `measured` has by task and split the sum and the number of item scores, None where nothing was measured. `config`
-    and `genotype` are None for a recipe outside the space; one that is not `eligible` breaks the space's bounds.
+    and `genotype` are None for a recipe outside the space; one that is not `eligible` breaks the space's bounds. Its
+    `status` is `ok` unless it broke or could not be evaluated.
     """
 
     name: str
     kind: str
     eligible: bool
+    status: Status
     recipe: Recipe
     genotype: Values | None
     config: Mapping[str, Any] | None
@@ -134,10 +137,10 @@ class Answers:
         return np.asarray(self.distance > 1)
 
     @cached_property
-    def error(self) -> Mapping[str, Values]:
-        """By task the standard errors of the expected scores, if the models do not break."""
+    def spread(self) -> Mapping[str, Values]:
+        """By task how far the bags are apart in the expected scores, if the models do not break; no standard error."""
         ensembles = {task: self._benchmark.ensemble(files.score_target(task, self._split)) for task in self.scores}
-        return {task: ensemble.error(self._models.inputs) for task, ensemble in ensembles.items()}
+        return {task: ensemble.spread(self._models.inputs) for task, ensemble in ensembles.items()}
 
     def _value(self, objective: Objective, scores: Mapping[str, Values]) -> Values:
         if objective.kind == "cost":
@@ -163,7 +166,7 @@ class Benchmark:
 
         With `verify` all files are compared with their checksums.
         """
-        self.folder = Path(path)
+        self.folder = Path(path).expanduser()
         self.metadata = files.read_metadata(self.folder)
         if verify:
             files.check_sums(self.folder)
@@ -174,8 +177,7 @@ class Benchmark:
         named = [task for objective in self.objectives for task, _ in objective.shares]
         self.tasks: tuple[str, ...] = tuple(dict.fromkeys([*named, *content["tasks"]]))
         self.n_items: Mapping[str, Mapping[Split, int]] = {
-            task: {cast("Split", split): int(n) for split, n in told["sizes"].items()}
-            for task, told in content["tasks"].items()
+            task: {split: int(content["tasks"][task]["sizes"][split]) for split in files.SPLITS} for task in self.tasks
         }
         self.space: Space = build_space(files.read_json(self.folder, files.ENCODER))
         self._break_key = text_key(self.name, files.BROKEN)
@@ -185,19 +187,28 @@ class Benchmark:
         self._ensembles = {
             target: self._load(file, threads=threads) for target, file in sorted(content["models"].items())
         }
-        self._items = files.read_json(self.folder, files.ITEMS)
+        if content.get("nearness") is not None:
+            files.find(self.folder, content["nearness"])
+        self._items = self._read_items()
         self._worlds: dict[tuple[str, Split], tuple[Responses, NDArray[np.int64]]] = {}
         self._last: tuple[tuple[tuple[int, ...], bytes], _Models] | None = None
 
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that `query` answers: those with a model for every task."""
-        found: tuple[Split, ...] = ("search", "test")
-        return tuple(split for split in found if not self._lacking(split))
+        return files.answered(self.metadata)
 
     @cached_property
     def nearness(self) -> Nearness:
-        """How near models are to those that were measured; read when asked for."""
+        """How near models are to those that were measured; read when asked for.
+
+        Raises ValueError if the runs measured too few models to tell.
+        """
+        if "nearness" in self.metadata and self.metadata["nearness"] is None:
+            raise ValueError(
+                f"{self.folder} cannot tell how far models are from the measured ones: its runs measured fewer than "
+                "two different ones in the space; export it from more trials"
+            )
         return Nearness.load(self.folder / files.NEARNESS)
 
     @cached_property
@@ -386,7 +397,7 @@ class Benchmark:
         sizes = {task: self.n_items[task][split] for task in self.tasks}
         if n_items is None:
             return sizes
-        if isinstance(n_items, bool) or int(n_items) != n_items or not 1 <= n_items <= max(sizes.values()):
+        if not _is_whole(n_items) or not 1 <= n_items <= max(sizes.values()):
             listed = ", ".join(f"{n} of {task}" for task, n in sizes.items())
             raise ValueError(f"expected n_items from 1 to what the tasks have ({listed}), got {n_items!r}")
         return {task: min(int(n_items), size) for task, size in sizes.items()}
@@ -411,7 +422,7 @@ class Benchmark:
         return np.asarray(uniforms(states, np.zeros(1, dtype=np.int64))[:, 0])
 
     def _seed(self, seed: int) -> int:
-        if isinstance(seed, bool) or int(seed) != seed or not 0 <= seed < 1 << 64:
+        if not _is_whole(seed) or not 0 <= seed < 1 << 64:
             raise ValueError(f"expected a seed that is a whole number from 0, got {seed!r}")
         return int(seed)
 
@@ -419,14 +430,33 @@ class Benchmark:
         """The answers of a task's split, and the order of its items."""
         if (task, split) not in self._worlds:
             n = self.n_items[task][split]
-            known = self._items.get(task, {}).get(split, {"rows": [], "difficulties": []})
-            rows = np.array(known["rows"], dtype=np.int64)
+            rows, known = self._items[task, split]
             # Items that no run used come last and count as neither easy nor hard.
             order = np.concatenate([rows, np.setdiff1d(np.arange(n), rows)])
             difficulties = np.zeros(n)
-            difficulties[rows] = known["difficulties"]
+            difficulties[rows] = known
             self._worlds[task, split] = (Responses(self.name, task, split, difficulties), order)
         return self._worlds[task, split]
+
+    def _read_items(self) -> dict[tuple[str, Split], tuple[NDArray[np.int64], Values]]:
+        """By task and split the rows of the known items, in order, and their difficulties."""
+        content = files.read_json(self.folder, files.ITEMS)
+        found: dict[tuple[str, Split], tuple[NDArray[np.int64], Values]] = {}
+        for task, sizes in self.n_items.items():
+            for split, n in sizes.items():
+                told = content[task][split]
+                rows = np.array(told["rows"], dtype=np.int64)
+                difficulties = np.array(told["difficulties"], dtype=np.float64)
+                known = rows[(rows >= 0) & (rows < n)]
+                is_whole = len(set(known.tolist())) == len(rows) == len(difficulties)
+                if not is_whole or not np.isfinite(difficulties).all():
+                    raise ValueError(
+                        f"{self.folder / files.ITEMS} is damaged: expected different rows of {task!r} ({split}) from 0 "
+                        f"to {n - 1} and a difficulty for each, got {len(rows)} rows and {len(difficulties)} "
+                        "difficulties; export or copy the benchmark again"
+                    )
+                found[task, split] = (rows, difficulties)
+        return found
 
     def _reference(self, told: Mapping[str, Any]) -> MeasuredReference:
         genotype = None if told["genotype"] is None else np.array(told["genotype"], dtype=np.float64)
@@ -438,12 +468,18 @@ class Benchmark:
             name=told["name"],
             kind=told["kind"],
             eligible=told["eligible"],
+            status=told["status"],
             recipe=Recipe.from_json(json.dumps(told["recipe"])),
             genotype=genotype,
             config=None if genotype is None else self._reader.named(genotype),
             measured=measured,
             costs=told["costs"],
         )
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is a whole number, of whatever type: optimizers give budgets as floats."""
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
 
 
 def _is_short(genotypes: NDArray[Any]) -> bool:

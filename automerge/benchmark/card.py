@@ -17,6 +17,21 @@ TITLES = {
 }
 """Parts of the validation in the order in which the card tells them."""
 
+COVERAGE = (
+    "Intervals of 90 % for what models that were held out measure. With the noise of items alone they hold the share "
+    "`noise_only`, with the spread of the bags besides `inside`; this spread is no standard error. `factor` is what it "
+    "has to be multiplied by to explain the errors beyond the noise, by one half of these models; with it, intervals "
+    "hold the share `calibrated` of the other half."
+)
+
+IN_SAMPLE = (
+    "In sample: these are the searches that the benchmark was made of, so it knows what they measured, and new "
+    "searches may agree less."
+)
+OUT_OF_SAMPLE = (
+    "These searches were named for the validation; the benchmark knows only those that are listed as its data."
+)
+
 DIGITS = 3
 
 
@@ -121,8 +136,19 @@ def _validation(report: Mapping[str, Any]) -> str:
     found = report.get("validation")
     if not found:
         return ""
-    parts = [f"### {title}\n\n{_flat(found[key])}" for key, title in TITLES.items() if found.get(key)]
+    parts = [f"### {title}\n\n{_part(key, found[key])}" for key, title in TITLES.items() if found.get(key)]
     return "\n\n".join(["## Validation", *parts])
+
+
+def _part(key: str, content: Mapping[str, Any]) -> str:
+    if key == "coverage":
+        return f"{COVERAGE}\n\n{_flat(content)}"
+    if key != "trajectories":
+        return _flat(content)
+    figures = dict(content)
+    words = [IN_SAMPLE if figures.pop("in_sample", True) else OUT_OF_SAMPLE]
+    words += [f"{name} was left out: {reason}." for name, reason in figures.pop("left_out", {}).items()]
+    return f"{' '.join(words)}\n\n{_flat(figures)}"
 
 
 def _flat(content: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ A model is a mapping from the names of genes to values, choices by name, or a ge
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -50,7 +50,9 @@ class ConfigReader:
         """
         if isinstance(configs, np.ndarray):
             return self._space.repair(self._checked(configs))
-        rows = [configs] if isinstance(configs, Mapping) else list(configs)
+        rows: list[Any] = [configs]
+        if isinstance(configs, Iterable) and not isinstance(configs, Mapping):
+            rows = list(configs)
         return np.array([self._genotype(row) for row in rows]).reshape(len(rows), len(self._genes))
 
     def named(self, genotype: NDArray[np.float64]) -> dict[str, Any]:

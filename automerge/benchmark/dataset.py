@@ -24,6 +24,7 @@ from automerge.benchmark.folder import (
     EVALUATIONS,
     ITEMS,
     RESPONSES,
+    SPLITS,
     TRAJECTORIES,
     read_json,
     read_metadata,
@@ -34,8 +35,6 @@ from automerge.history import in_space
 from automerge.measures import from_settings
 from automerge.protocols import Genotypes, Measures, Space
 from automerge.records import Split, Trial
-
-SPLITS: tuple[Split, ...] = ("search", "test")
 
 KEPT = ("layout", "task_vectors", "identity", "objectives", "constraints", "versions")
 """Settings of a log that the metadata of a benchmark keep."""

@@ -5,7 +5,7 @@ whole is the mean of the bags' raw scores; the header tells how many trees every
 
     path.write_bytes(gzip.compress(combine(bags).encode()))
     Ensemble.load(path).mean(X)      # what the objective makes of the mean raw score
-    Ensemble.load(path).error(X)     # the standard error of this, from how far the bags are apart
+    Ensemble.load(path).spread(X)    # how far the bags are apart
 
 Any LightGBM reads the text. Only what predictions need is in it.
 """
@@ -147,11 +147,10 @@ class Ensemble:
         """The predictions of the mean raw scores for features of shape (n, n_features), shape (n,)."""
         return np.asarray(self._booster.predict(X, num_threads=self.threads), dtype=np.float64)
 
-    def error(self, X: Values) -> Values:
-        """The standard errors of the predictions, shape (n,); 0 of one bag.
+    def spread(self, X: Values) -> Values:
+        """How far the bags are apart: the standard deviation of their own predictions, shape (n,); 0 of one bag.
 
-        Every bag leaves a part of the rows out, so this is the delete-a-group jackknife (Kott, Journal of Official
-        Statistics 2001): the deviation of the bags' own predictions times the root of their number less one.
+        It is no standard error: bags differ by the luck of their training as well as by the rows that they saw.
         """
         raw = np.empty((self.n_bags, len(X)))
         start = 0
@@ -160,7 +159,7 @@ class Ensemble:
                 X, raw_score=True, start_iteration=start, num_iteration=count, num_threads=self.threads
             )
             start += count
-        return np.asarray(self._link(raw * self.n_bags).std(axis=0) * np.sqrt(self.n_bags - 1))
+        return np.asarray(self._link(raw * self.n_bags).std(axis=0))
 
 
 def _header(text: str) -> dict[str, str]:

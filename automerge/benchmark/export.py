@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import automerge
 from automerge.benchmark.card import card_text
-from automerge.benchmark.dataset import KEPT, SPLITS, Dataset, read_runs, write_responses
+from automerge.benchmark.dataset import KEPT, Dataset, read_runs, write_responses
 from automerge.benchmark.encoder import encoder_content
 from automerge.benchmark.ensemble import combine
 from automerge.benchmark.fit import N_BAGS, Fitted, Measured, Target, fit_broken, fit_scores, fit_seconds, measured
@@ -34,8 +34,11 @@ from automerge.benchmark.folder import (
     REPORT,
     SCHEMA,
     SPACE,
+    SPLITS,
     TRAJECTORIES,
-    is_benchmark,
+    answered,
+    check_replaceable,
+    read_json,
     score_target,
     write_json,
     write_sums,
@@ -70,10 +73,10 @@ def export_benchmark(runs: Sequence[Path], to: Path, *, name: str | None = None)
     `fit.MINIMUM` of them. The benchmark is called `name`, by default like its folder, or like the run whose folder it
     is in. An older benchmark in its place is replaced.
 
-    Raises FileExistsError for any other folder in its place, and whatever `read_runs` raises.
+    Raises FileExistsError for anything else in its place, as `check_replaceable` does, and for one with models where
+    there are too few trials for any; and whatever `read_runs` raises.
     """
-    if to.exists() and not is_benchmark(to):
-        raise FileExistsError(f"{to} exists and is no surrogate benchmark; name a new folder")
+    check_replaceable(to)
     dataset = read_runs(runs)
     to.parent.mkdir(parents=True, exist_ok=True)
     place = to.resolve()
@@ -82,11 +85,21 @@ def export_benchmark(runs: Sequence[Path], to: Path, *, name: str | None = None)
     try:
         quality = _write(dataset, unfinished, name=called)
         unfinished.chmod(0o755)
+        _refuse_poorer(unfinished, to)
         _replace(unfinished, to)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return quality
+
+
+def _refuse_poorer(unfinished: Path, to: Path) -> None:
+    """Raises FileExistsError if a benchmark with models would be replaced by one that cannot answer."""
+    if to.exists() and read_json(to, METADATA)["models"] and not answered(read_json(unfinished, METADATA)):
+        raise FileExistsError(
+            f"{to} holds a benchmark with models, and of these runs too few trials were measured for any; "
+            "name a new folder, or export more runs together"
+        )
 
 
 def _replace(unfinished: Path, to: Path) -> None:
@@ -116,7 +129,10 @@ def _write(dataset: Dataset, folder: Path, *, name: str) -> dict[str, dict[str, 
     seconds = fit_seconds(dataset)
     targets = {score_target(*place): target for place, (_, target) in scores.items()} | seconds
     targets |= {} if broken is None else {BROKEN: broken}
-    metadata = _metadata(dataset, scores, name=name) | {"models": _write_models(targets, folder)}
+    metadata = _metadata(dataset, scores, name=name) | {
+        "models": _write_models(targets, folder),
+        "nearness": _write_nearness(dataset.features, folder),
+    }
     report = {
         "tasks": {task: {split: dict(scores[task, split][1].figures) for split in SPLITS} for task in dataset.tasks},
         "broken": None if broken is None else dict(broken.figures),
@@ -128,8 +144,6 @@ def _write(dataset: Dataset, folder: Path, *, name: str) -> dict[str, dict[str, 
     write_json(folder, ENCODER, encoder_content(dataset.space, spec, layout, dataset.measures))
     write_json(folder, ITEMS, _items(dataset, scores))
     write_json(folder, REPORT, report)
-    if len(np.unique(dataset.features, axis=0)) > 1:
-        Nearness.fit(dataset.features).save(folder / NEARNESS)
     _write_table(dataset.frame, folder / EVALUATIONS)
     _write_table(dataset.trajectories, folder / TRAJECTORIES)
     write_responses(folder, dataset.responses)
@@ -148,6 +162,14 @@ def _write_models(targets: Mapping[str, Target], folder: Path) -> dict[str, str]
             # The same models are the same bytes, whenever they were written.
             (folder / files[target]).write_bytes(gzip.compress(_text(found.fitted).encode(), 9, mtime=0))
     return files
+
+
+def _write_nearness(features: NDArray[np.float64], folder: Path) -> str | None:
+    """Writes how near models are to the measured ones; returns its file, None for fewer than two different models."""
+    if len(np.unique(features, axis=0)) < 2:
+        return None
+    Nearness.fit(features).save(folder / NEARNESS)
+    return NEARNESS
 
 
 def _text(fitted: Fitted) -> str:

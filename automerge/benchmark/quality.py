@@ -63,25 +63,37 @@ def noise_ceiling(measured: Values, n: Values) -> float:
     return float(1 - np.mean(measured * (1 - measured) / n) / measured.var())
 
 
-def coverage(measured: Values, predicted: Values, error: Values, n: Values) -> Figures:
+def coverage(measured: Values, predicted: Values, spread: Values, n: Values, fitted: NDArray[np.bool_]) -> Figures:
     """The share of measurements inside predicted intervals of LEVEL, and the mean `width` of these.
 
-    `inside` adds the standard error of the predictions and the binomial noise of n items; `noise_only` leaves the error
-    out. All arguments have shape (n_rows,).
+    `inside` takes the spread of the bags for the standard error of the predictions and adds the binomial noise of n
+    items; `noise_only` leaves the spread out. `factor`, 0 or more, is what the spread has to be multiplied by to
+    explain the squared errors of the `fitted` rows that noise does not, and `calibrated` is the share of the other rows
+    that is inside with it. All arguments have shape (n_rows,). Figures of fewer than LEAST rows are None, and so is the
+    factor without any spread.
     """
-    names = ("inside", "width", "noise_only")
+    names = ("inside", "width", "noise_only", "factor", "calibrated")
     figures: Figures = {"rows": float(len(measured)), **dict.fromkeys(names)}
     if len(measured) < LEAST:
         return figures
     z = float(norm.ppf((1 + LEVEL) / 2))
     noise = predicted * (1 - predicted) / n
-    half = z * np.sqrt(error**2 + noise)
     missed = np.abs(measured - predicted)
-    return figures | {
+    half = z * np.sqrt(spread**2 + noise)
+    figures |= {
         "inside": float(np.mean(missed <= half)),
         "width": float(2 * half.mean()),
         "noise_only": float(np.mean(missed <= z * np.sqrt(noise))),
     }
+    explained = float(np.sum(spread[fitted] ** 2))
+    if fitted.sum() >= LEAST and explained > 0:
+        excess = float(np.sum((missed**2 - noise)[fitted]))
+        factor = np.sqrt(max(0.0, excess / explained))
+        figures["factor"] = float(factor)
+        if (~fitted).sum() >= LEAST:
+            inside = missed <= z * np.sqrt((factor * spread) ** 2 + noise)
+            figures["calibrated"] = float(np.mean(inside[~fitted]))
+    return figures
 
 
 def area_under_curve(is_positive: NDArray[np.bool_], predicted: Values) -> float | None:

@@ -87,8 +87,8 @@ class Run:
 def load_runs(folders: Sequence[Path]) -> list[Run]:
     """The runs in these folders, finished or not.
 
-    Raises ValueError for no folder, one named twice, a simulated run, or runs of different problems, with every
-    difference; FileNotFoundError for a folder without a log.
+    Raises ValueError for no folder, one named twice, a run that never began, a simulated run, or runs of different
+    problems, with every difference; FileNotFoundError for a folder without a log.
     """
     paths = [Path(folder).resolve() for folder in folders]
     if not paths:
@@ -102,7 +102,7 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
     found = [
         f"{run.name}: {difference}"
         for run in runs[1:]
-        for difference in _differences(_problem(first), _problem(run), first.name)
+        for difference in differences(problem(first), problem(run), first.name)
     ]
     if found:
         listed = "".join(f"\n  - {line}" for line in found)
@@ -126,14 +126,19 @@ def labels(runs: Sequence[Run]) -> list[str]:
 def _load(folder: Path, name: str) -> Run:
     with RunLog(folder / LOG, read_only=True) as log:
         settings = log.settings()
-        if settings.get("config", {}).get("space") is None:
+        if "config" not in settings:
+            raise ValueError(
+                f"{folder} stopped before it began; start it again with the command it was started with, "
+                "or leave it out"
+            )
+        if "benchmark" in settings:
             raise ValueError(
                 f"{folder} is a simulated run, whose scores are those of a benchmark; name runs that merged models"
             )
         return Run(name, settings, History.of(log), log.orders())
 
 
-def _problem(run: Run) -> dict[str, Any]:
+def problem(run: Run) -> dict[str, Any]:
     """What runs have to share, by names that messages use."""
     identity = run.settings.get("identity", {})
     return {
@@ -146,9 +151,10 @@ def _problem(run: Run) -> dict[str, Any]:
     }
 
 
-def _differences(first: Any, other: Any, name: str, where: str = "") -> Iterator[str]:
+def differences(first: Any, other: Any, name: str, where: str = "") -> Iterator[str]:
+    """A message for every value in which another problem differs from that of the run of this name."""
     if isinstance(first, Mapping) and isinstance(other, Mapping):
         for key in sorted({*first, *other}):
-            yield from _differences(first.get(key), other.get(key), name, f"{where}.{key}" if where else str(key))
+            yield from differences(first.get(key), other.get(key), name, f"{where}.{key}" if where else str(key))
     elif first != other:
         yield f"{where} is {other!r}, not {first!r} as in {name}"

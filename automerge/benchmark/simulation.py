@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.benchmark.benchmark import Benchmark, MeasuredReference, load
-from automerge.benchmark.folder import CARD, LICENCE, REPORT, SUMS
+from automerge.benchmark.folder import CARD, LICENCE, REPORT, read_sums
 from automerge.benchmark.responses import keys, text_key
 from automerge.check.constraints import read_constraints
 from automerge.check.settings import complete, settings_faults, weight_faults
@@ -78,7 +78,8 @@ class Simulator:
 
     `orders` is shared with the search, which fixes the order of the search items once the sources are evaluated.
     Where the benchmark has no models of the test items, models are expected to score there as on the search items.
-    References that the space cannot hold answer with the rates that were measured; no reference breaks.
+    References that the space cannot hold answer with the rates that were measured, and those that broke then or were
+    not measured are invalid; no other reference breaks.
     """
 
     def __init__(self, benchmark: Benchmark, orders: Orders, *, seed: int) -> None:
@@ -100,6 +101,9 @@ class Simulator:
         Status `invalid` if the model is one of those that break. Raises ValueError for a recipe outside the space that
         was no reference of the benchmark's runs.
         """
+        known = self._references.get(query.recipe.id)
+        if known is not None and (reason := _unknown(known, [part.task for part in query.slices])):
+            return Evaluation("invalid", costs=known.costs, reason=reason)
         model = self._model(query.recipe, [(part.task, part.split) for part in query.slices])
         seconds = self._seconds(model, query.n_items)
         if self._breaks(query.recipe, model):
@@ -169,7 +173,7 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
     if found := settings_faults(settings):
         raise ValueError(listed("the settings", found))
     options = settings["benchmark"]
-    benchmark = load(Path(options["path"]).expanduser())
+    benchmark = load(options["path"])
     if not benchmark.splits:
         raise ValueError(f"{benchmark.folder} has no models: its runs had too few trials; export it from more of them")
     tasks = _tasks(benchmark)
@@ -186,6 +190,8 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
     budget = Budget(**settings["budget"])
     if budget.minutes is not None and not simulator.knows_time:
         found.append("budget.minutes: the runs of the benchmark told no times; bound the budget by trials or items")
+    sources = [each for each in benchmark.reference_configs if each.kind == "source"]
+    found += [f"benchmark.path: {reason}" for each in sources if (reason := _unknown(each, tasks))]
     if found:
         raise ValueError(listed("this run", found))
     objectives = _objectives(settings, benchmark)
@@ -224,18 +230,28 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
 
 
 def fingerprint(folder: Path) -> str:
-    """A hash of all files of a benchmark that its answers depend on."""
-    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    answering = sorted(line for line in lines if not line.partition("  ")[2].startswith(TOLD))
+    """A hash of all files of a benchmark that its answers depend on. Raises as `read_sums` does."""
+    answering = sorted(f"{told}  {name}" for name, told in read_sums(folder).items() if not name.startswith(TOLD))
     return hashlib.sha256("\n".join(answering).encode()).hexdigest()[:16]
 
 
+def _unknown(reference: MeasuredReference, tasks: Iterable[str]) -> str:
+    """Why the benchmark cannot answer for a reference on these tasks, empty if it can."""
+    # Of those in the space its models know.
+    if reference.genotype is not None:
+        return ""
+    if reference.status != "ok":
+        return f"{reference.name} was {reference.status} in the benchmark's own runs"
+    lacking = [task for task in tasks if reference.measured[task]["search"] is None]
+    return f"{reference.name} was not measured on {', '.join(lacking)} in the benchmark's own runs" if lacking else ""
+
+
 def _rate(reference: MeasuredReference, task: str, split: Split) -> float:
-    """The measured rate of a reference; where it was not tested, that on search items."""
-    for known in (reference.measured[task].get(split), reference.measured[task].get("search")):
-        if known is not None:
-            return known[0] / known[1]
-    raise ValueError(f"{reference.name!r} was not measured on {task!r}, so the benchmark cannot answer for it")
+    """The measured rate of a reference; where it was not tested, that on search items. Raises ValueError for none."""
+    known = reference.measured[task][split] or reference.measured[task]["search"]
+    if known is None:
+        raise ValueError(_unknown(reference, [task]))
+    return known[0] / known[1]
 
 
 def _tasks(benchmark: Benchmark) -> dict[str, SimulatedTask]:

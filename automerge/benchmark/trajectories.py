@@ -20,6 +20,8 @@ from scipy.stats import kendalltau, spearmanr
 
 from automerge.benchmark.dataset import Dataset
 from automerge.benchmark.simulation import assemble
+from automerge.check.settings import GIVEN
+from automerge.components import faults
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.parts import search
@@ -32,6 +34,9 @@ LEAST_OPTIMIZERS = 3
 
 LEAST_SEEDS = 2
 """Fewest runs of an optimizer that is compared: one has no standard error."""
+
+NOTHING = dict.fromkeys(GIVEN)
+"""In place of what a run gives its optimizer, where only names count."""
 
 RUNNER = {"_target_": "automerge.runners.virtual.VirtualRunner", "n_workers": 1}
 
@@ -72,16 +77,22 @@ def measure(folder: Path, data: Dataset) -> dict[str, Any]:
 
     Of all runs those count that had the same fidelities and budget, as most optimizers had, and of these optimizers
     with LEAST_SEEDS runs at least; `scale` tells which in words. A run that was given recipes is left out, which a
-    benchmark need not know. Without such runs the result is empty.
+    benchmark need not know. `left_out` tells by optimizer why it cannot be built here, such as for a package that is
+    not there. Without such runs the result is empty.
     """
     chosen = comparable(data.runs)
     if not chosen:
         return {}
-    real = [_measured(run, data.trajectories) for run in chosen]
-    simulated = [simulate(folder, run) for run in chosen]
+    found = {
+        run["optimizer"]: "; ".join(faults("optimizer", run["settings"]["optimizer"], **NOTHING)) for run in chosen
+    }
+    left_out = {name: why for name, why in sorted(found.items()) if why}
+    repeated = [run for run in chosen if run["optimizer"] not in left_out]
+    real = [_measured(run, data.trajectories) for run in repeated]
+    simulated = [simulate(folder, run) for run in repeated]
     settings = chosen[0]["settings"]
     scale = (f"{key} {value}" for part in ("budget", "fidelity") for key, value in settings[part].items() if value)
-    return {"scale": ", ".join(scale), **compared(real, simulated)}
+    return {"scale": ", ".join(scale), "left_out": left_out, **compared(real, simulated)}
 
 
 def comparable(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

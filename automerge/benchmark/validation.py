@@ -1,12 +1,15 @@
 """How far an exported benchmark can be trusted, measured from its own data and written into its report and card.
 
-Every figure is of rows that the models asked did not see, and of scores on all items of a search, whatever fidelities
-the models were fitted on.
+All figures but those of trajectories are of rows that the models asked did not see, and of scores on all items of a
+search, whatever fidelities the models were fitted on. Difficulties of items, and offsets that tell by them how easy a
+row's items are, may be of all rows: without them scores on different items could not be compared. Searches that the
+benchmark was made of are repeated on it as it is, so their trajectories are in sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +21,10 @@ from automerge.benchmark.card import card_text
 from automerge.benchmark.dataset import SPLITS, Dataset, read_exported, read_runs
 from automerge.benchmark.ensemble import Ensemble, combine
 from automerge.benchmark.fit import MINIMUM, Fitted, Measured, fit_broken, fit_target, measured
-from automerge.benchmark.folder import CARD, REPORT, read_json, read_metadata, write_json, write_sums
+from automerge.benchmark.folder import CARD, REPORT, check_sums, read_json, read_metadata, write_json, write_sums
 from automerge.benchmark.quality import Figures, Values, coverage, quality
-from automerge.records import Split
+from automerge.benchmark.runs import Place, differences, problem, load_runs
+from automerge.records import REFERENCE
 
 RANDOM = ("random_search", "space_filling")
 """Optimizers that no score steers."""
@@ -32,9 +36,6 @@ HELD_OUT = 0.2
 """Part of the models that intervals are judged on."""
 
 Mask = NDArray[np.bool_]
-
-Place = tuple[str, Split]
-"""A task and a split of its items."""
 
 
 class Scores(NamedTuple):
@@ -53,40 +54,65 @@ def validate(folder: Path, *, real: Sequence[Path] = (), seed: int = 0) -> dict[
     of those that saw what no score steered, of all else; `coverage` of intervals of models that saw four fifths;
     `broken` tells how well models that break are foreseen; `ablation` gives figures by what the models were fitted on.
     What has too few rows to be fitted is left out. `trajectories` compares searches with the same ones on the
-    benchmark: those in the run folders `real`, or those that it was made of. Raises as `read_metadata` does.
+    benchmark: those in the run folders `real`, or, `in_sample`, those that it was made of. They come last: all else is
+    written before.
+
+    Raises as `read_metadata`, `check_sums` and `read_runs` do, and ValueError if `real` are runs of another problem.
     """
     metadata = read_metadata(folder)
+    check_sums(folder)
     data = read_exported(folder)
+    searched = _real(real, data, metadata["name"]) if real else data
     scores = _scores(data)
     fitted = {place: _fitted(each, each.X, seed) for place, each in scores.items()}
     own = {place: _quality(scores[place], each.predicted) for place, each in fitted.items()}
     found = {
         "interpolation": _nested(own),
         "leave_one_out": _leave_one_out(data, scores, seed),
-        "extrapolation": _transfers(scores, _is_early(data), seed),
-        "random_only": _transfers(scores, _is_random(data), seed),
+        "extrapolation": _transfers(data, scores, _is_early(data), seed),
+        "random_only": _transfers(data, scores, _is_random(data), seed),
         "coverage": _nested({place: _coverage(each, seed) for place, each in scores.items()}),
         "broken": _broken(data, seed),
         "ablation": _ablation(data, scores, own, seed),
-        "trajectories": trajectories.measure(folder, read_runs(real) if real else data),
     }
+    _write(folder, metadata, found)
+    figures = trajectories.measure(folder, searched)
+    found["trajectories"] = {"in_sample": not real, **figures} if figures else {}
+    _write(folder, metadata, found)
+    return found
+
+
+def _write(folder: Path, metadata: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     report = {**read_json(folder, REPORT), "validation": found}
     write_json(folder, REPORT, report)
     (folder / CARD).write_text(card_text(metadata, report), encoding="utf-8")
-    write_sums(folder)
-    return found
+    write_sums(folder, (REPORT, CARD))
+
+
+def _real(folders: Sequence[Path], data: Dataset, name: str) -> Dataset:
+    """The runs in these folders. Raises ValueError with every difference if they are of another problem."""
+    run = load_runs(folders[:1])[0]
+    found = list(differences(problem(replace(run, settings=data.settings)), problem(run), name))
+    if found:
+        listed = "".join(f"\n  - {line}" for line in found)
+        raise ValueError(f"expected real runs of the problem of {name}, but {folders[0]} differs:{listed}")
+    return read_runs(folders)
 
 
 def _scores(data: Dataset) -> dict[Place, Scores]:
     """The scores of every task and split of which enough models tell."""
-    found = {}
-    for task in data.tasks:
-        for split in SPLITS:
-            told = measured(data, task, split)
-            if len(np.unique(told.groups)) >= MINIMUM:
-                most = data.frame.groupby("run")[f"n.{task}.{split}"].transform("max").to_numpy()
-                found[task, split] = Scores(told, data.inputs[told.rows], told.n >= most[told.rows])
-    return found
+    every = np.ones(len(data.frame), dtype=bool)
+    places: list[Place] = [(task, split) for task in data.tasks for split in SPLITS]
+    found = {place: _told(data, place, every) for place in places}
+    return {place: each for place, each in found.items() if len(np.unique(each.data.groups)) >= MINIMUM}
+
+
+def _told(data: Dataset, place: Place, rows: Mask) -> Scores:
+    """The scores of a task's split that some rows of the dataset tell, by run and trial, whatever its order."""
+    order = np.lexsort((data.frame["started"].to_numpy(), data.frame["run"].to_numpy(dtype=str)))
+    told = measured(data, *place, order[rows[order]])
+    most = data.frame.groupby("run")["n.{}.{}".format(*place)].transform("max").to_numpy()
+    return Scores(told, data.inputs[told.rows], told.n >= most[told.rows])
 
 
 def _fitted(scores: Scores, X: Values, seed: int, rows: Mask | slice = slice(None)) -> Fitted:
@@ -94,26 +120,33 @@ def _fitted(scores: Scores, X: Values, seed: int, rows: Mask | slice = slice(Non
     return fit_target(X[rows], data.share[rows], data.n[rows], data.groups[rows], data.offsets[rows], seed=seed)
 
 
-def _quality(scores: Scores, predicted: Values, rows: Mask | None = None) -> Figures:
-    """Figures of expected scores over all items, shape (n_rows,), on full rows, or some of these."""
-    chosen = scores.is_full if rows is None else scores.is_full & rows
+def _quality(scores: Scores, predicted: Values) -> Figures:
+    """Figures of expected scores over all items, shape (n_rows,), on full rows."""
+    chosen = scores.is_full
     expected = scores.data.on_items(predicted)
     return quality(scores.data.share[chosen], expected[chosen], scores.data.n[chosen])
 
 
-def _transfer(scores: Scores, train: Mask, seed: int, test: Mask | None = None) -> Figures | None:
-    """Figures of models fitted on some rows, on other rows of models that these do not have; None for too few rows."""
-    groups = scores.data.groups
-    if len(np.unique(groups[train])) < MINIMUM:
+def _transfer(data: Dataset, place: Place, scores: Scores, train: Mask, seed: int) -> Figures | None:
+    """Figures of models fitted on the rows of the dataset that `train` says, on the others; None for too few rows.
+
+    References belong to every run: they are fitted and not judged. Neither are models that rows of both kinds have.
+    Repeats are dropped on either side by itself, so that which run comes first does not matter.
+    """
+    is_reference = data.frame["operator"].to_numpy() == REFERENCE
+    fitted = _told(data, place, train | is_reference)
+    if len(np.unique(fitted.data.groups)) < MINIMUM:
         return None
-    judged = ~np.isin(groups, groups[train]) & (True if test is None else test)
-    ensemble = _ensemble(_fitted(scores, scores.X, seed, train))
-    return {"fitted": float(train.sum()), **_quality(scores, ensemble.mean(scores.X), judged)}
+    recipes = data.frame["recipe"].to_numpy(dtype=str)
+    judged = _told(data, place, ~train & ~is_reference & ~np.isin(recipes, recipes[fitted.data.rows]))
+    judged = judged._replace(data=judged.data._replace(difficulties=scores.data.difficulties))
+    predicted = _ensemble(_fitted(fitted, fitted.X, seed)).mean(data.inputs)
+    return {"fitted": float(len(fitted.X)), **_quality(judged, predicted[judged.data.rows])}
 
 
-def _transfers(scores: Mapping[Place, Scores], train: Mask, seed: int) -> dict[str, dict[str, Figures]]:
+def _transfers(data: Dataset, scores: Mapping[Place, Scores], train: Mask, seed: int) -> dict[str, dict[str, Figures]]:
     """Figures by task and split of models fitted on the rows of the dataset that `train` says, on all others."""
-    return _nested({place: _transfer(each, train[each.data.rows], seed) for place, each in scores.items()})
+    return _nested({place: _transfer(data, place, each, train, seed) for place, each in scores.items()})
 
 
 def _leave_one_out(
@@ -123,15 +156,7 @@ def _leave_one_out(
     names = sorted(set(optimizers))
     if len(names) < 2:
         return {}
-    found = {}
-    for name in names:
-        of_it = optimizers == name
-        found[name] = _nested(
-            {
-                place: _transfer(each, ~of_it[each.data.rows], seed, of_it[each.data.rows])
-                for place, each in scores.items()
-            }
-        )
+    found = {name: _transfers(data, scores, optimizers != name, seed) for name in names}
     return {name: figures for name, figures in found.items() if figures}
 
 
@@ -147,7 +172,10 @@ def _is_random(data: Dataset) -> Mask:
 
 
 def _coverage(scores: Scores, seed: int) -> Figures | None:
-    """Figures of the intervals of models fitted on a part, on the full rows of the rest."""
+    """Figures of the intervals of models fitted on a part, on the full rows of the rest.
+
+    One half of the models of the rest gives the factor on the spread that the other half is judged with.
+    """
     groups = scores.data.groups
     kinds = np.unique(groups)
     held_out = np.random.default_rng([seed, len(kinds)]).permutation(kinds)[: round(HELD_OUT * len(kinds))]
@@ -157,7 +185,9 @@ def _coverage(scores: Scores, seed: int) -> Figures | None:
     ensemble = _ensemble(_fitted(scores, scores.X, seed, ~judged))
     chosen = judged & scores.is_full
     expected = scores.data.on_items(ensemble.mean(scores.X))[chosen]
-    return coverage(scores.data.share[chosen], expected, ensemble.error(scores.X[chosen]), scores.data.n[chosen])
+    first = np.isin(groups[chosen], held_out[: len(held_out) // 2])
+    share, n = scores.data.share[chosen], scores.data.n[chosen]
+    return coverage(share, expected, ensemble.spread(scores.X[chosen]), n, first)
 
 
 def _broken(data: Dataset, seed: int) -> Figures:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from automerge.benchmark.validation import validate
 from experiments.smm_bench import collection, figures, study
-from experiments.smm_bench.problems import FIRST_REAL_SEED, PROBLEMS, SHARES, STUDIED, Scale
+from experiments.smm_bench.problems import FIRST_REAL_SEED, PROBLEMS, SHARES, STUDIED, Scale, existing
 from experiments.smm_bench.worker import run_missing
 
 FOLDER = Path(__file__).parent
@@ -70,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
     export.set_defaults(command=_export)
     export.add_argument("--runs", nargs="+", type=Path, default=[], metavar="DIR",
                         help="folders of a scale of the study of optimizers, whose runs are taken in too")  # fmt: skip
+    export.add_argument("--partial", action="store_true",
+                        help="also without the optimizers that have no finished run")  # fmt: skip
     check = commands.add_parser("validate", parents=[common, some], help="measure how far they can be trusted")
     check.set_defaults(command=_validate)
     compare = commands.add_parser("study", parents=[common, jobs], help="run what is missing of the comparison")
@@ -94,6 +96,13 @@ def _collect(options: argparse.Namespace, scale: Scale) -> int:
 
 
 def _export(options: argparse.Namespace, scale: Scale) -> int:
+    for problem in options.problems:
+        own = collection.counts(options.folder, scale, problem).items()
+        told = [f"{optimizer} {n_finished} of {n_begun}" for optimizer, (n_finished, n_begun) in own]
+        n_others = len(existing(options.runs, problem))
+        print(f"{problem}: finished runs that go in: {', '.join(told)}; of other studies {n_others}", flush=True)
+    if not options.partial:
+        collection.require_all(options.folder, scale, options.problems)
     found = collection.export(options.folder, scale, options.to, problems=options.problems, others=options.runs)
     for name, quality in found.items():
         size = sum(path.stat().st_size for path in (options.to / name).rglob("*") if path.is_file())

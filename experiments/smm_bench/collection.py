@@ -7,7 +7,7 @@ from pathlib import Path
 
 from automerge.benchmark.export import export_benchmark
 from experiments.smm_bench.problems import PROBLEMS, RANDOM, SHARES, STUDIED, Scale, existing, merging
-from experiments.smm_bench.worker import Job
+from experiments.smm_bench.worker import FAULT, Job
 
 COLLECTED = "collected"
 """Name of the folder of all runs that benchmarks are made of, below that of a scale."""
@@ -50,6 +50,28 @@ def collected(folder: Path, scale: Scale, problem: str, optimizers: Sequence[str
     if not found:
         raise ValueError(f"no finished run below {own}; `collect` first, with the same options")
     return found
+
+
+def counts(folder: Path, scale: Scale, problem: str) -> dict[str, tuple[int, int]]:
+    """By optimizer how many runs of a problem are finished, and how many were begun."""
+    own = folder / scale.name / COLLECTED / problem
+    begun = {optimizer: list(own.glob(f"{optimizer}-*")) for optimizer in SHARES}
+    return {optimizer: (sum(Job((), run).finished for run in runs), len(runs)) for optimizer, runs in begun.items()}
+
+
+def require_all(folder: Path, scale: Scale, problems: Sequence[str]) -> None:
+    """Raises ValueError listing the optimizers that have runs of a problem, but none that is finished."""
+    found = [
+        f"{problem}/{optimizer}"
+        for problem in problems
+        for optimizer, (n_finished, n_begun) in counts(folder, scale, problem).items()
+        if n_begun and not n_finished
+    ]
+    if found:
+        raise ValueError(
+            f"no run of {', '.join(found)} is finished; `collect` again, see {FAULT} in the folders of runs that "
+            "raised, or export without them: --partial"
+        )
 
 
 def export(

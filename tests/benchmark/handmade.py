@@ -114,6 +114,7 @@ def handmade(
             {"name": "parameters", "kind": "cost", "weights": []},
         ],
         "models": models,
+        "nearness": NEARNESS,
         "references": [_reference(space, name) for name in space.references()],
     }
     write_json(folder, METADATA, {**metadata, **(changes or {})})
@@ -152,6 +153,7 @@ def _reference(space: Space, name: str) -> dict[str, Any]:
         "name": name,
         "kind": known.kind,
         "eligible": known.eligible,
+        "status": "ok",
         "recipe": json.loads(recipe.to_json()),
         "genotype": None if known.genotype is None else known.genotype.tolist(),
         "results": {"math": {"search": [30.0, 60], "test": None}, "code": {"search": [10.0, 50], "test": [9.0, 40]}},

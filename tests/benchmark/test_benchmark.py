@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,10 +159,10 @@ def test_an_unlike_model_is_outside(tmp_path: Path) -> None:
         narrow.query(np.array([[0.5] * 8, [0, 1, 1, 0, 0, 1, 1, 0]]), strict=True)
 
 
-def test_the_error_is_that_of_the_ensemble(b: Benchmark, X: np.ndarray) -> None:
-    error = b.query(X[:50]).error
-    assert set(error) == set(b.tasks)
-    assert (error["math"] == b.ensemble("math.search").error(np.c_[b.space.features(X[:50]), X[:50]])).all()
+def test_the_spread_is_that_of_the_ensemble(b: Benchmark, X: np.ndarray) -> None:
+    spread = b.query(X[:50]).spread
+    assert set(spread) == set(b.tasks)
+    assert (spread["math"] == b.ensemble("math.search").spread(np.c_[b.space.features(X[:50]), X[:50]])).all()
 
 
 def test_references_are_told_as_measured(b: Benchmark) -> None:
@@ -173,6 +174,7 @@ def test_references_are_told_as_measured(b: Benchmark) -> None:
     assert left.recipe == b.space.decode(left.genotype)
     assert left.measured["code"] == {"search": (10.0, 50), "test": (9.0, 40)}
     assert left.measured["math"]["test"] is None
+    assert left.status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,7 @@ def test_references_are_told_as_measured(b: Benchmark) -> None:
         ({"0.attention.method": "sum"}, "expected one of linear, task_arithmetic, ties, got 'sum'"),
         ({"0.attention.method": 1}, "expected one of 0 linear, 1 task_arithmetic, 2 ties, got 1"),
         ({f"gene{k}": 0 for k in range(5)}, "; and 2 more"),
+        (None, "expected a mapping by the names of genes, or an array of genotypes, got NoneType"),
         ([[0.5, 0.5]], "expected a mapping by the names of genes, or an array of genotypes, got list"),
     ],
 )
@@ -205,8 +208,8 @@ def test_wrong_genotypes_are_refused(b: Benchmark, X: np.ndarray) -> None:
             b.query(wrong)
 
 
-@pytest.mark.parametrize("n_items", [0, 61, 2.5, True])
-def test_items_that_no_task_has_are_refused(b: Benchmark, n_items: int, X: np.ndarray) -> None:
+@pytest.mark.parametrize("n_items", [0, 61, 2.5, True, "5", float("nan")])
+def test_items_that_no_task_has_are_refused(b: Benchmark, n_items: Any, X: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"from 1 to what the tasks have \(60 of math, 50 of code\)"):
         b.query(X[:1], n_items=n_items)
 
@@ -218,8 +221,9 @@ def test_wrong_tasks_rows_splits_and_seeds_are_refused(b: Benchmark, X: np.ndarr
         b.respond(X, "math", "search", [3, 60], seed=0)
     with pytest.raises(ValueError, match="splits with models are search, test"):
         b.query(X, split="train")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="expected a seed that is a whole number from 0, got -1"):
-        b.query(X, seed=-1)
+    for seed in (-1, "a", None, 1.5, True):
+        with pytest.raises(ValueError, match=f"expected a seed that is a whole number from 0, got {seed!r}"):
+            b.query(X, 5, seed=seed)  # type: ignore[arg-type]
 
 
 def test_splits_without_models_are_refused(tmp_path: Path, X: np.ndarray) -> None:
@@ -254,6 +258,62 @@ def test_missing_and_damaged_files_are_refused(folder: Path, tmp_path: Path) -> 
             load(copy)
         with pytest.raises(ValueError, match="is not what was exported"):
             load(copy, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("items.json", {}, r"items\.json is damaged: it lacks 'math'"),
+        ("space.json", {}, r"space\.json is damaged: it lacks 'genes'"),
+        ("metadata.json", {"schema": 2}, r"metadata\.json is damaged: it lacks 'name'"),
+    ],
+)
+def test_keys_that_files_lack_are_named(
+    folder: Path, tmp_path: Path, name: str, content: dict[str, Any], message: str
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("rows", [*range(54)], "got 54 rows and 55 difficulties; export or copy"),
+        ("rows", [0, *range(54)], r"expected different rows of 'math' \(search\) from 0 to 59"),
+        ("rows", [*range(6, 61)], "from 0 to 59"),
+        ("difficulties", [float("nan")] * 55, "a difficulty for each"),
+    ],
+)
+def test_items_are_different_known_ones_with_a_difficulty_each(
+    folder: Path, tmp_path: Path, key: str, values: list[float], message: str
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    items = json.loads((copy / "items.json").read_text())
+    items["math"]["search"][key] = values
+    (copy / "items.json").write_text(json.dumps(items))
+    with pytest.raises(ValueError, match=message):
+        load(copy)
+
+
+def test_a_lost_file_of_distances_is_told_at_once_and_one_that_never_was_when_asked_for(
+    folder: Path, tmp_path: Path, X: np.ndarray
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "models" / "nearness.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no models/nearness\.npz, so it is no whole benchmark"):
+        load(copy)
+    metadata = json.loads((copy / "metadata.json").read_text())
+    (copy / "metadata.json").write_text(json.dumps({**metadata, "nearness": None}))
+    answers = load(copy).query(X[:2])
+    with pytest.raises(ValueError, match=r"cannot tell how far .* fewer than two different ones"):
+        _ = answers.distance
+
+
+def test_a_home_folder_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load(f"~/{folder.name}").folder == folder
 
 
 def test_models_of_other_features_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -31,7 +31,12 @@ def test_every_figure_of_a_validation_is_in_the_card(example_exported: Path) -> 
     report["validation"] = {
         "interpolation": {"a": {"search": {"r2": 0.912345, "tau": 0.8}, "test": {"r2": None}}},
         "leave_one_out": {"tpe": {"a": {"search": {"tau": 0.65}}}},
-        "trajectories": {"tau": 1.0, "optimizers": {"tpe": {"gap": -0.0123, "curve": [0.0, 1.0]}}},
+        "trajectories": {
+            "in_sample": True,
+            "left_out": {},
+            "tau": 1.0,
+            "optimizers": {"tpe": {"gap": -0.0123, "curve": [0.0, 1.0]}},
+        },
         "coverage": {},
     }
     text = card_text(read_json(example_exported, METADATA), report)
@@ -42,6 +47,21 @@ def test_every_figure_of_a_validation_is_in_the_card(example_exported: Path) -> 
     assert "| optimizers | tpe | - | -0.0123 |" in text
     assert "Intervals" not in text
     assert "curve |" not in text
+
+
+def test_the_card_tells_of_intervals_and_of_repeated_searches_in_words(example_exported: Path) -> None:
+    metadata, report = read_json(example_exported, METADATA), read_json(example_exported, REPORT)
+    searches = {"in_sample": True, "left_out": {"smac": "it needs SMAC"}, "tau": 0.5, "optimizers": {}}
+    intervals = {"a": {"search": {"inside": 0.5, "noise_only": 0.25, "factor": 2.75, "calibrated": 0.875}}}
+    report["validation"] = {"coverage": intervals, "trajectories": searches}
+    text = card_text(metadata, report)
+    assert "no standard error" in text
+    assert "| a | search | 0.5 | 0.25 | 2.75 | 0.875 |" in text
+    assert "In sample: " in text
+    assert "smac was left out: it needs SMAC." in text
+    assert "In sample: " not in card_text(
+        metadata, {**report, "validation": {"trajectories": {**searches, "in_sample": False}}}
+    )
 
 
 @pytest.mark.parametrize(("binary", "splits"), [(False, ["search", "test"]), (True, ["search"])])

@@ -173,6 +173,12 @@ def test_one_objective_has_its_best_score(folder: Path, tmp_path: Path) -> None:
     assert run.final == pytest.approx((means["math"][0] + means["code"][0]) / 2)
 
 
+def test_a_benchmark_in_the_home_folder_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    settings = {**contestants(Path("~") / folder.name)["random_search"], "budget": {**BUDGET, "items": 60}}
+    assert len(compare({"random_search": settings}, [0], tmp_path).runs) == 1
+
+
 def test_the_budget_in_items_is_what_successive_halving_takes(folder: Path) -> None:
     parts = assemble(make_settings(folder))
     # Rungs of 6, 20 and 60 items; code has 50. A third goes on to each next rung.

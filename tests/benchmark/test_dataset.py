@@ -182,9 +182,13 @@ def test_folders_that_cannot_be_joined_are_named(runs: list[Path], tmp_path: Pat
         read_runs([runs[0], runs[1], runs[0].parent / "evolution-1" / ".." / "evolution-0"])
     with pytest.raises(FileNotFoundError, match="no log at"):
         read_runs([tmp_path])
-    simulated = example_run(tmp_path / "simulated", trials=2, config={"space": None})
+    simulated = example_run(tmp_path / "simulated", trials=2, benchmark={"name": "other"})
     with pytest.raises(ValueError, match=r"is a simulated run.*name runs that merged models"):
         read_runs([simulated])
+    (tmp_path / "begun").mkdir()
+    RunLog(tmp_path / "begun" / LOG).close()
+    with pytest.raises(ValueError, match="begun stopped before it began; start it again"):
+        read_runs([tmp_path / "begun"])
 
 
 def test_references_outside_the_space_are_known_and_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

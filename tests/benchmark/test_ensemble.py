@@ -30,9 +30,7 @@ def test_the_whole_is_the_mean_of_the_bags_before_the_link(objective: str) -> No
     raw = np.array([bag.predict(X, raw_score=True) for bag in own])
     whole = Ensemble(combine(own))
     assert whole.mean(X) == pytest.approx(LINKS[objective](raw.mean(axis=0)), rel=1e-6)
-    assert whole.error(X) == pytest.approx(
-        np.sqrt(3) * np.std([bag.predict(X) for bag in own], axis=0), rel=1e-4, abs=1e-7
-    )
+    assert whole.spread(X) == pytest.approx(np.std([bag.predict(X) for bag in own], axis=0), rel=1e-4, abs=1e-7)
     assert (whole.n_bags, whole.n_trees, whole.n_features) == (4, 80, 6)
 
 
@@ -50,7 +48,7 @@ def test_bags_may_have_different_numbers_of_trees_and_trees_without_splits() -> 
     raw = np.array([bag.predict(X, raw_score=True) for bag in (long, short, flat)])
     whole = Ensemble(combine([long, short, flat]))
     assert whole.mean(X) == pytest.approx(1 / (1 + np.exp(-raw.mean(axis=0))), rel=1e-6)
-    assert whole.error(X) == pytest.approx(np.sqrt(2) * (1 / (1 + np.exp(-raw))).std(axis=0), rel=1e-4)
+    assert whole.spread(X) == pytest.approx((1 / (1 + np.exp(-raw))).std(axis=0), rel=1e-4)
 
 
 def test_scores_that_bags_started_from_are_added() -> None:
@@ -59,14 +57,14 @@ def test_scores_that_bags_started_from_are_added() -> None:
     raw = np.array([np.asarray(bag.predict(X, raw_score=True)) + more for bag, more in zip(own, bias, strict=True)])
     whole = Ensemble(combine(own, bias=bias))
     assert whole.mean(X) == pytest.approx(1 / (1 + np.exp(-raw.mean(axis=0))), rel=1e-6)
-    assert whole.error(X) == pytest.approx(np.sqrt(2) * (1 / (1 + np.exp(-raw))).std(axis=0), rel=1e-4)
+    assert whole.spread(X) == pytest.approx((1 / (1 + np.exp(-raw))).std(axis=0), rel=1e-4)
 
 
 def test_one_booster_as_lightgbm_writes_it_is_one_bag() -> None:
     booster = bags(X, LEVEL)[0]
     alone = Ensemble(booster.model_to_string())
     assert (alone.mean(X) == booster.predict(X)).all()
-    assert (alone.error(X) == 0).all()
+    assert (alone.spread(X) == 0).all()
 
 
 def test_bags_that_do_not_go_together_are_refused() -> None:

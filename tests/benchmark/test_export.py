@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def test_the_folder_holds_what_it_should_in_open_formats(example_exported: Path)
     assert metadata["name"] == "example"
     assert metadata["n_trials"] == sum(run["n_trials"] for run in metadata["runs"]) == 144
     assert metadata["costs"] == ["layers", "parameters"]
+    assert metadata["nearness"] in named
 
 
 def test_tasks_are_told_with_the_items_that_are_known(example_exported: Path) -> None:
@@ -137,6 +139,9 @@ def test_a_run_that_saw_only_references_outside_the_space_is_exported_too(
     assert quality["a"]["n_trials"] == 0
     benchmark = load(tmp_path / "benchmark", verify=True)
     assert benchmark.table().empty
+    assert benchmark.metadata["nearness"] is None
+    with pytest.raises(ValueError, match="measured fewer than two different ones in the space; export it from more"):
+        _ = benchmark.nearness
     assert [each.name for each in benchmark.reference_configs][:3] == ["base", "left", "right"]
     assert read_json(tmp_path / "benchmark", METADATA)["best"] == {"a": None, "b": None}
 
@@ -144,13 +149,26 @@ def test_a_run_that_saw_only_references_outside_the_space_is_exported_too(
 def test_an_older_benchmark_is_replaced_and_other_folders_never(tmp_path: Path) -> None:
     folder = example_run(tmp_path / "run", trials=2)
     export_benchmark([folder], tmp_path / "new" / "benchmark")
-    (tmp_path / "new" / "benchmark" / "old.txt").touch()
-    export_benchmark([folder], tmp_path / "new" / "benchmark")
-    assert not (tmp_path / "new" / "benchmark" / "old.txt").exists()
+    export_benchmark([folder], tmp_path / "new" / "benchmark", name="newer")
+    assert read_json(tmp_path / "new" / "benchmark", METADATA)["name"] == "newer"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["benchmark"]
+    (tmp_path / "new" / "benchmark" / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match=r"not the benchmark's, .*: mine\.txt; move them away"):
+        export_benchmark([folder], tmp_path / "new" / "benchmark")
+    assert (tmp_path / "new" / "benchmark" / "mine.txt").exists()
     (tmp_path / "precious").mkdir()
     with pytest.raises(FileExistsError, match="is no surrogate benchmark; name a new folder"):
         export_benchmark([folder], tmp_path / "precious")
+
+
+def test_too_few_trials_never_replace_models(tmp_path: Path, example_exported: Path) -> None:
+    few = example_run(tmp_path / "run", trials=2)
+    to = Path(shutil.copytree(example_exported, tmp_path / "whole"))
+    with pytest.raises(FileExistsError, match=r"with models, and of these runs too few .* export more runs together"):
+        export_benchmark([few], to)
+    check_sums(to)
+    assert read_json(to, METADATA)["models"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("failing", ["write_sums", "_replace"])

@@ -29,7 +29,7 @@ from automerge.benchmark.adapters.smm_bench import SmmParameterFunction
 benchmark = load({folder!r}, verify=True)
 answers = benchmark.query(benchmark.space.sample(5, np.random.default_rng(0)), n_items=10)
 assert answers.values.shape == (5, 3)
-assert answers.distance.shape == answers.error["math"].shape == (5,)
+assert answers.distance.shape == answers.spread["math"].shape == (5,)
 assert benchmark.query(benchmark.reference_configs[1].config).seconds > 0
 assert [*benchmark.space.references()][:2] == ["base", "left"]
 try:

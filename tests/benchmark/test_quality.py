@@ -58,21 +58,50 @@ def test_too_few_rows_and_equal_ones_have_no_figures() -> None:
         assert figures.pop("rows") == rows
         assert set(figures.values()) == {None}
     assert quality(np.arange(12) / 12, np.zeros(12), np.full(12, 12.0))["tau"] is None
-    assert coverage(np.zeros(3), np.zeros(3), np.zeros(3), np.ones(3))["inside"] is None
+    assert coverage(np.zeros(3), np.zeros(3), np.zeros(3), np.ones(3), np.ones(3, dtype=bool))["inside"] is None
 
 
 def test_intervals_that_know_all_errors_hold_nine_in_ten() -> None:
     truth, measured, n = measured_shares(20_000, 200)
     predicted = truth + np.random.default_rng(1).normal(size=len(truth)) * 0.05
-    figures = coverage(measured, np.clip(predicted, 0.01, 0.99), np.full(len(truth), 0.05), n)
+    half = np.arange(len(truth)) % 2 == 0
+    figures = coverage(measured, np.clip(predicted, 0.01, 0.99), np.full(len(truth), 0.05), n, half)
     assert figures["inside"] == pytest.approx(0.9, abs=0.015)
     assert figures["noise_only"] is not None
     assert figures["noise_only"] < 0.75
-    exact = coverage(measured, truth, np.zeros(len(truth)), n)
+    exact = coverage(measured, truth, np.zeros(len(truth)), n, half)
     assert exact["inside"] == exact["noise_only"] == pytest.approx(0.9, abs=0.015)
     # 2 x 1.645 standard errors of a share, over p uniform in [.1, .9].
     p = np.linspace(0.1, 0.9, 1001)
     assert exact["width"] == pytest.approx(2 * 1.645 * np.mean(np.sqrt(p * (1 - p) / 200)), rel=0.01)
+
+
+def test_the_factor_on_the_spread_explains_the_errors_of_one_half_and_is_judged_on_the_other() -> None:
+    truth, measured, n = measured_shares(20_000, 200)
+    spread = np.random.default_rng(2).uniform(0.01, 0.03, len(truth))
+    half = np.arange(len(truth)) % 2 == 0
+    noisy = np.clip(truth + np.random.default_rng(1).normal(size=len(truth)) * 3 * spread, 0.01, 0.99)
+    figures = coverage(measured, noisy, spread, n, half)
+    assert figures["factor"] == pytest.approx(3, rel=0.03)
+    assert figures["calibrated"] == pytest.approx(0.9, abs=0.015)
+    assert figures["inside"] is not None
+    assert figures["inside"] < 0.75
+    # Only the first half tells the factor: of the other half's errors it knows nothing.
+    mixed = coverage(measured, np.where(half, truth, noisy), spread, n, half)
+    assert mixed["factor"] == pytest.approx(0, abs=0.3)
+    assert mixed["calibrated"] == pytest.approx(coverage(measured, noisy, spread, n, half)["noise_only"], abs=0.05)
+
+
+def test_there_is_no_factor_below_none_nor_of_no_spread_or_of_few_rows() -> None:
+    truth = np.linspace(0.2, 0.8, 40)
+    half, n, spread = np.arange(40) < 20, np.full(40, 50.0), np.full(40, 0.02)
+    exact = coverage(truth, truth, spread, n, half)
+    assert (exact["factor"], exact["calibrated"]) == (0, 1)
+    none = coverage(truth, truth, np.zeros(40), n, half)
+    few = coverage(truth, truth, spread, n, np.arange(40) < LEAST - 1)
+    assert none["factor"] is none["calibrated"] is few["factor"] is few["calibrated"] is None
+    other = coverage(truth, truth, spread, n, np.arange(40) > LEAST - 2)
+    assert (other["factor"], other["calibrated"]) == (0, None)
 
 
 def test_the_area_under_the_curve_is_the_share_of_pairs_in_order() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from automerge.benchmark import load
-from automerge.benchmark.folder import REPORT, write_json, write_sums
+from automerge.benchmark.folder import METADATA, REPORT, read_json, write_json, write_sums
 from automerge.benchmark.simulation import Simulator, assemble, fingerprint
 from automerge.history import History
 from automerge.log import LOG, RunLog
@@ -20,6 +21,9 @@ from automerge.records import Constraint, Objective, Orders, Query, Slice, Split
 from automerge.report import write_report
 from tests.benchmark.simulated import SMM, VIRTUAL, make_benchmark, make_settings, run
 from tests.simulation import contents
+
+STRANGER = uniform(Fusion("ties", (Input("left", None, 0.3), Input("right", None, 0.3)), (("density", 0.5),)), 4)
+"""A recipe that no space here holds and no run measured."""
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +109,47 @@ def test_references_outside_the_space_answer_with_their_measured_rates_and_nothi
     # 30 of 60 were right when it was measured; 1800 answers have a standard error of at most 0.012.
     assert np.mean(rights) == pytest.approx(0.5, abs=0.04)
     assert simulator.expected(known[0].recipe) == {"math": 30 / 60, "code": 9 / 40}
-    stranger = uniform(Fusion("ties", (Input("left", None, 0.3), Input("right", None, 0.3)), (("density", 0.5),)), 4)
     with pytest.raises(ValueError, match=r"knows the models of its space and the references .* is none of them"):
-        simulator(whole(stranger, "search"))
+        simulator(whole(STRANGER, "search"))
+
+
+def test_a_reference_outside_the_space_that_broke_or_was_not_measured_is_invalid_and_a_source_refused(
+    outside: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(outside, tmp_path / "copy"))
+    metadata = read_json(copy, METADATA)
+    told = next(each for each in metadata["references"] if each["kind"] != "source")
+    assert told["genotype"] is None
+    recipe = Recipe.from_json(json.dumps(told["recipe"]))
+    lost = {"results": {**told["results"], "math": {"search": None, "test": None}}}
+    for change, reason in (
+        ({"status": "invalid"}, "was invalid in the benchmark's own runs"),
+        (lost, "was not measured on math in the benchmark's own runs"),
+    ):
+        _change_reference(copy, metadata, told["name"], change)
+        answer = Simulator(load(copy), orders(), seed=0)(whole(recipe, "search"))
+        assert (answer.status, answer.scores, answer.reason) == ("invalid", (), f"{told['name']} {reason}")
+        with RunLog(run(make_settings(copy), tmp_path / reason) / LOG, read_only=True) as log:
+            history = History.of(log)
+        assert history.recommended
+        assert [number for number in history.references if history.trials[number].status != "ok"] == [
+            number for number in history.references if history.trials[number].recipe.id == recipe.id
+        ]
+        _change_reference(copy, metadata, "left", change)
+        with pytest.raises(ValueError, match=f"benchmark.path: left {reason}"):
+            assemble(make_settings(copy))
+
+
+def _change_reference(folder: Path, metadata: dict[str, Any], name: str, change: dict[str, Any]) -> None:
+    changed = [{**each, **(change if each["name"] == name else {})} for each in metadata["references"]]
+    write_json(folder, METADATA, {**metadata, "references": changed})
+
+
+def test_a_benchmark_without_checksums_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "SHA256SUMS").unlink()
+    with pytest.raises(FileNotFoundError, match="has no SHA256SUMS, so it is no whole benchmark; export or copy"):
+        assemble(make_settings(copy))
 
 
 def test_without_models_of_test_items_these_are_other_items_with_the_expected_scores_of_search_items(
@@ -243,7 +285,8 @@ def test_a_run_is_resumed_if_only_what_is_told_of_the_benchmark_changed(tmp_path
     path = run(settings, tmp_path / "run")
     before = fingerprint(folder)
     write_json(folder, REPORT, {"tasks": {}})
-    write_sums(folder)
+    (folder / "stray.txt").touch()
+    write_sums(folder, [REPORT])
     assert fingerprint(folder) == before
     moved = folder.rename(tmp_path / "moved")
     settings = {**settings, "benchmark": {"path": str(moved), "seed": 0}}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import sem
 
-from automerge.benchmark.dataset import read_runs
+from automerge.benchmark import trajectories
+from automerge.benchmark.dataset import Dataset, read_runs
 from automerge.benchmark.trajectories import Curve, comparable, compared, measure
 from automerge.history import History
 from automerge.log import LOG, RunLog
-from tests.benchmark.example import RANDOM, example_benchmark, example_run
+from tests.benchmark.example import EVOLUTION, RANDOM, example_benchmark, example_run
 
 
 def curves(finals: dict[str, list[float]]) -> list[Curve]:
@@ -85,6 +88,27 @@ def test_runs_of_the_scale_that_most_optimizers_have_are_compared() -> None:
     assert comparable([*many, told("d", 0)]) == many
     assert comparable([*many, told("a", 7, start=("mine",))]) == many
     assert comparable([told("a", 0), told("b", 0)]) == comparable([]) == []
+
+
+def test_optimizers_that_cannot_be_built_here_are_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = {"_target_": "automerge.optimizers.gone.Gone"}
+    runs = [told(name, seed) for name in ("evolution", "gone") for seed in range(2)]
+    for number, run in enumerate(runs):
+        run["name"] = str(number)
+        run["settings"]["optimizer"] = EVOLUTION if run["optimizer"] == "evolution" else missing
+    rows = [{"run": run["name"], "items": 5, "hypervolume": 0.25} for run in runs]
+    monkeypatch.setattr(
+        trajectories, "simulate", lambda _, run: Curve(run["optimizer"], run["seed"], np.array([5]), np.array([0.5]))
+    )
+    data = cast("Dataset", SimpleNamespace(runs=runs, trajectories=pd.DataFrame(rows)))
+    found = measure(tmp_path, data)
+    assert set(found["optimizers"]) == {"evolution"}
+    assert set(found["left_out"]) == {"gone"}
+    assert "No module named 'automerge.optimizers.gone'" in found["left_out"]["gone"]
+    data.runs[:2] = []  # type: ignore[index]
+    assert measure(tmp_path, data)["optimizers"] == {}
 
 
 @pytest.mark.slow

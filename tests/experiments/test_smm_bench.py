@@ -86,6 +86,29 @@ def test_only_finished_runs_become_a_benchmark(tmp_path: Path) -> None:
     assert collection.collected(tmp_path, SCALE, "zoo-ps", ["space_filling"]) == [own / "space_filling-0"]
 
 
+def test_an_optimizer_without_a_finished_run_is_not_left_out_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / SCALE.name / collection.COLLECTED / "zoo-lfs"
+    for name in ("tpe-0", "tpe-1", "sep_cma-0", "sep_cma-1", "evolution-0"):
+        (own / name).mkdir(parents=True)
+    (own / "tpe-1" / DONE).touch()
+    (own / "sep_cma-0" / FAULT).touch()
+    monkeypatch.setattr(collection, "export", lambda *_, **__: {})
+    arguments = ["export", "--problems", "zoo-lfs", "--folder", str(tmp_path), "--to", str(tmp_path / "out")]
+    arguments += ["--trials", "10", "--items", "12", "--test-items", "5"]
+    assert main(arguments) == 2
+    fault = capsys.readouterr().err
+    assert "no run of zoo-lfs/sep_cma is finished" in fault
+    assert "--partial" in fault
+    assert main([*arguments, "--partial"]) == 0
+    printed = capsys.readouterr().out
+    assert "zoo-lfs: " in printed
+    assert "tpe 1 of 2" in printed
+    assert "sep_cma 0 of 2" in printed
+    assert "bayes_evolution 0 of 0" in printed
+
+
 def test_a_run_that_raises_is_told_and_leaves_its_traceback(tmp_path: Path) -> None:
     job = Job(("optimizer=no_such_optimizer",), tmp_path / "run")
     assert "no_such_optimizer" in work(job)
