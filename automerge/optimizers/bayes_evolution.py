@@ -57,9 +57,9 @@ INSURANCE = 0.1
 class BayesEvolution:
     """Proposes what a model of the landscape believes to improve the front most, and promotes what it believes in.
 
-    `n_initial` is the number of models before the landscape is asked: samples of the space, or uniform merges, points
-    of a grid, where fewer than so many of the references in the space are such. `batch` is the number of models that
-    are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape.
+    `n_initial` is the number of models before the landscape is asked: samples of the space. Where fewer than so many of
+    the references in the space are uniform merges, every other one is such, a point of a grid. `batch` is the number of
+    models that are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape.
     Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
     gene by gene, without `rungs` every model is evaluated on all items, without `racing` a promotion is never given up.
 
@@ -224,7 +224,7 @@ class BayesEvolution:
 
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
-        if self._n_new < self._n_initial and self._n_uniform < self._n_initial:
+        if self._begins_with_uniform_merge:
             for genotype in self._grid:
                 if self._ledger.is_new(genotype):
                     return genotype, "grid"
@@ -277,9 +277,10 @@ class BayesEvolution:
         return mate(first, second, self._layout, rng, tied=tied_share(self._n_new))[0]
 
     @property
-    def _n_uniform(self) -> int:
-        """How many of the known references are uniform merges."""
-        return sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
+    def _begins_with_uniform_merge(self) -> bool:
+        """Whether the next of the first models is to be a uniform merge."""
+        n_known = sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
+        return n_known < self._n_initial > self._n_new and self._n_new % 2 == 0
 
     def _reference(self) -> NDArray[np.float64]:
         """The point above which improvements count, shape (n_objectives,): that of the user, else of the sources."""
