@@ -18,12 +18,21 @@ from numpy.typing import NDArray
 
 from automerge.benchmark import trajectories
 from automerge.benchmark.card import card_text
-from automerge.benchmark.dataset import SPLITS, Dataset, read_exported, read_runs
+from automerge.benchmark.dataset import Dataset, read_exported, read_runs
 from automerge.benchmark.ensemble import Ensemble, combine
 from automerge.benchmark.fit import MINIMUM, Fitted, Measured, fit_broken, fit_target, measured
-from automerge.benchmark.folder import CARD, REPORT, check_sums, read_json, read_metadata, write_json, write_sums
+from automerge.benchmark.folder import (
+    CARD,
+    REPORT,
+    SPLITS,
+    check_sums,
+    read_json,
+    read_metadata,
+    write_json,
+    write_sums,
+)
 from automerge.benchmark.quality import Figures, Values, coverage, quality
-from automerge.benchmark.runs import Place, differences, problem, load_runs
+from automerge.benchmark.runs import Place, differences, load_runs, problem
 from automerge.records import REFERENCE
 
 RANDOM = ("random_search", "space_filling")
