@@ -76,6 +76,7 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path) -> None:
             cli.main(command)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +234,7 @@ def test_zoo_paths_exist_and_unknown_ones_are_refused() -> None:
         zoo.path("models/nothing")
 
 
+@pytest.mark.slow
 def test_an_experiment_of_ones_own_runs_exports_and_sweeps(
     tmp_path: Path, llama: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

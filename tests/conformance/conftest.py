@@ -7,11 +7,8 @@ import pytest
 QUICK = ("evolution", "random_search")
 """Optimizers that run on every problem in the fast tests; the others run there on the first and the last."""
 
-DEAR = ("qnehvi", "smac")
-"""Optimizers that think for seconds: in the fast tests they run on layer-wise fusions only."""
-
-VARIANTS = ("smac, flat", "bayes_evolution, raw and whole")
-"""Other forms of optimizers that think for seconds: they run in the slow tests only."""
+DEAR = ("qnehvi", "smac", "smac, flat", "bayes_evolution, raw and whole")
+"""Optimizers that think for seconds and have tests of their own, and variants: they run in the slow tests only."""
 
 FURTHER = {"bayes_evolution": ("dis, prune", "smm_dfs")}
 """Problems by optimizer that the fast tests leave out; for those not named here, all but the first and the last."""
@@ -29,5 +26,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if optimizer in QUICK or optimizer is None:
             continue
         left_out = problem in FURTHER.get(optimizer, ("dis", "dis, prune", "smm_dfs"))
-        if optimizer in VARIANTS or left_out or (optimizer in DEAR and problem != "lfs"):
+        if optimizer in DEAR or left_out:
             item.add_marker(pytest.mark.slow)

@@ -104,6 +104,7 @@ def test_a_mixed_recipe_gives_the_logits_of_the_merged_weights(pair: list[Source
         assert_close(read.tensor(name).double(), tensor, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_thirty_adapters_of_rank_16_stay_exact(llama: dict[str, Path], tmp_path: Path) -> None:
     """Ranks of 480 are cut to 16, the smaller side of the toy's matrices, which loses rounding only."""
     options: dict[str, Any] = {"target_modules": ["q_proj", "v_proj", "down_proj"], "r": 16, "lora_alpha": 16}

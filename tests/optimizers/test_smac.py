@@ -132,6 +132,7 @@ def test_every_suggestion_is_told_after_its_evaluation(flat: bool) -> None:
     assert len(run.told) >= 30
 
 
+@pytest.mark.slow
 def test_equal_calls_give_equal_proposals_whatever_the_global_generators_hold() -> None:
     def proposals(global_seed: int) -> list[tuple[bytes, int]]:
         np.random.seed(global_seed)  # noqa: NPY002 (what others may have left behind)
@@ -210,6 +211,7 @@ def test_references_change_what_the_forest_suggests() -> None:
     assert informed[9:] != blind[9:]
 
 
+@pytest.mark.slow
 def test_models_asked_for_while_under_way_are_evaluated_once_and_further_if_need_be() -> None:
     """Of eleven models, nearly all configurations are one that is known or in flight."""
     space = dis(sources=["a"], n_layers=8, granularity=2, max_blocks=1, scaling=None)

@@ -19,6 +19,7 @@ def make(space: Space, objectives: Sequence[Objective], ladder: Ladder, seed: in
     return Tpe(space=space, objectives=objectives, ladder=ladder, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_objectives", [1, 2])
 def test_it_climbs_higher_than_random_search(n_objectives: int) -> None:
     assert lead(make, n_objectives=n_objectives) > 0.04

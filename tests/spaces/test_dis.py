@@ -81,6 +81,7 @@ def test_every_genotype_of_a_small_space_is_the_stack_that_its_codes_say() -> No
     assert len({recipe.id for recipe in recipes}) == 2 * (depths[2] + depths[3] + depths[4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scaling", "n_scaled"), [("residual", 1), ("branch_mlp", 2)])
 def test_equal_genotypes_are_equal_recipes_over_a_whole_space_with_scales_and_fusions(
     scaling: str, n_scaled: int
