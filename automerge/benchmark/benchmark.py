@@ -173,7 +173,7 @@ class Benchmark:
         content = self.metadata
         self.name: str = content["name"]
         self.objectives = tuple(Objective.from_settings(objective) for objective in content["objectives"])
-        # The file has its keys sorted: the order of the tasks is that of the objectives.
+        # The objectives have the order of the tasks, also where a tool has sorted the keys of the file.
         named = [task for objective in self.objectives for task, _ in objective.shares]
         self.tasks: tuple[str, ...] = tuple(dict.fromkeys([*named, *content["tasks"]]))
         self.n_items: Mapping[str, Mapping[Split, int]] = {
