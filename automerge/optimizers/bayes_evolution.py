@@ -280,7 +280,7 @@ class BayesEvolution:
     def _begins_with_uniform_merge(self) -> bool:
         """Whether the next of the first models is to be a uniform merge."""
         n_known = sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
-        return n_known < self._n_initial > self._n_new and self._n_new % 2 == 0
+        return n_known < self._n_initial and self._n_new < self._n_initial and self._n_new % 2 == 0
 
     def _reference(self) -> NDArray[np.float64]:
         """The point above which improvements count, shape (n_objectives,): that of the user, else of the sources."""
