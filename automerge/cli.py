@@ -173,10 +173,20 @@ def _benchmark_validate(arguments: list[str]) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--real", type=Path, nargs="+", default=[], metavar="RUN", help="runs to repeat on it")
+    parser.add_argument("--optimizers", nargs="+", default=[], metavar="NAME", help="whose runs are repeated (all)")
+    parser.add_argument("--searches", type=Path, help="folder of the repeated searches; what is there is taken up")
+    parser.add_argument("--jobs", type=int, default=1, help="searches at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     with console.status("fitting and searching again; this takes minutes"):
-        found = validate(options.folder, real=options.real, seed=options.seed)
+        found = validate(
+            options.folder,
+            real=options.real,
+            optimizers=options.optimizers,
+            searches=options.searches,
+            jobs=options.jobs,
+            seed=options.seed,
+        )
     show_validation(console, found)
     console.print(f"all figures: {options.folder / 'CARD.md'}", highlight=False, soft_wrap=True)
 

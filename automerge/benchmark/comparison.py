@@ -9,12 +9,9 @@ Every run is an ordinary search with a log of its own, so what was stopped goes 
 from __future__ import annotations
 
 import json
-import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.benchmark.benchmark import load
+from automerge.benchmark.processes import each_done
 from automerge.benchmark.ranking import Paired, Ranking, paired, ranking
 from automerge.benchmark.simulation import Simulator, assemble
 from automerge.check.workload import candidate
@@ -165,7 +163,7 @@ def compare(
     _refuse_others(planned, {name: each.identity for name, each in parts.items()})
     waiting = [job for job in planned if not job.is_finished]
     faults = {}
-    for number, (job, fault) in enumerate(_done(waiting, jobs), start=1):
+    for number, (job, fault) in enumerate(each_done(_work, waiting, jobs), start=1):
         if fault:
             faults[job.name] = fault
         tell(f"{number} of {len(waiting)}: {job.name}{f': {fault}' if fault else ''}")
@@ -200,19 +198,6 @@ def _refuse_others(planned: Sequence[_Job], identities: Mapping[str, Mapping[str
                     found.append(f"{job.name}: the benchmark is another now")
     if found:
         raise ValueError(listed("the folder holds runs with other settings, so it", [*found, "name a new folder"]))
-
-
-def _done(waiting: Sequence[_Job], jobs: int) -> Iterator[tuple[_Job, str]]:
-    """The jobs as they end, with why they failed, empty if they did not."""
-    if jobs == 1:
-        yield from ((job, _work(job)) for job in waiting)
-        return
-    # Libraries read it as they are loaded; with several processes each has one core.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_work, job): job for job in waiting}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
 
 
 def _work(job: _Job) -> str:

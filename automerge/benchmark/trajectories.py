@@ -1,7 +1,8 @@
 """Real searches beside the same searches on the benchmark: does it rank optimizers as reality does?
 
 A curve is the hypervolume of a search over the items that it evaluated. Simulated ones are counted above the reference
-point of the real run with the same seed, so that both measure the same volume.
+point of the real run with the same seed, so that both measure the same volume. Their logs lie in a folder that may be
+kept: what is finished there is not searched again, and what was stopped goes on.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
-from automerge.benchmark.dataset import Dataset
-from automerge.benchmark.simulation import assemble
+from automerge.benchmark.processes import each_done
+from automerge.benchmark.simulation import assemble, fingerprint
 from automerge.check.settings import GIVEN
 from automerge.components import faults
 from automerge.history import History
@@ -38,6 +39,9 @@ LEAST_SEEDS = 2
 NOTHING = dict.fromkeys(GIVEN)
 """In place of what a run gives its optimizer, where only names count."""
 
+CURVE = "curve.json"
+"""Name of the file in a repeated search's folder that holds its curve, and of which benchmark and settings it is."""
+
 RUNNER = {"_target_": "automerge.runners.virtual.VirtualRunner", "n_workers": 1}
 
 
@@ -53,7 +57,11 @@ class Curve:
     @staticmethod
     def of(history: History, *, optimizer: str, seed: int) -> Curve:
         """The curve of a history, above its own reference point, its verification included."""
-        points = history.trajectory()
+        return Curve.through(history.trajectory(), optimizer=optimizer, seed=seed)
+
+    @staticmethod
+    def through(points: Sequence[tuple[int, float]], *, optimizer: str, seed: int) -> Curve:
+        """The curve through pairs of a number of items and the hypervolume after them."""
         return Curve(
             optimizer,
             seed,
@@ -72,27 +80,42 @@ class Curve:
         return np.where(last >= 0, self.hypervolume[np.maximum(last, 0)], 0.0)
 
 
-def measure(folder: Path, data: Dataset) -> dict[str, Any]:
-    """The figures of `compared` for the runs of a dataset, repeated on the benchmark in this folder.
+def chosen(runs: Sequence[Mapping[str, Any]], optimizers: Sequence[str] = ()) -> list[Mapping[str, Any]]:
+    """The comparable runs of the named optimizers, or of all.
 
-    Of all runs those count that had the same fidelities and budget, as most optimizers had, and of these optimizers
-    with LEAST_SEEDS runs at least; `scale` tells which in words. A run that was given recipes is left out, which a
-    benchmark need not know. `left_out` tells by optimizer why it cannot be built here, such as for a package that is
-    not there. Without such runs the result is empty.
+    Raises ValueError for an optimizer without such runs.
     """
-    chosen = comparable(data.runs)
-    if not chosen:
+    found = comparable(runs)
+    names = sorted({run["optimizer"] for run in found})
+    if unknown := sorted(set(optimizers).difference(names)):
+        known = f"those with {LEAST_SEEDS} comparable runs, {', '.join(names)}" if names else "none, as no runs compare"
+        raise ValueError(f"optimizers: expected {known}; got {', '.join(unknown)}")
+    return [run for run in found if run["optimizer"] in (optimizers or names)]
+
+
+def measure(
+    folder: Path, runs: Sequence[Mapping[str, Any]], real: pd.DataFrame, searches: Path, *, jobs: int = 1
+) -> dict[str, Any]:
+    """The figures of `compared` for these runs, all comparable, repeated on the benchmark in this folder.
+
+    `real` holds their own trajectories. `scale` tells in words the fidelities and budget that they had; `left_out` by
+    optimizer why it cannot be built here, such as for a package that is not there. Without runs the result is empty.
+    The repeated searches go into the folder `searches`, `jobs` at once. Raises as `simulate` does.
+    """
+    if not runs:
         return {}
-    found = {
-        run["optimizer"]: "; ".join(faults("optimizer", run["settings"]["optimizer"], **NOTHING)) for run in chosen
-    }
+    found = {run["optimizer"]: "; ".join(faults("optimizer", run["settings"]["optimizer"], **NOTHING)) for run in runs}
     left_out = {name: why for name, why in sorted(found.items()) if why}
-    repeated = [run for run in chosen if run["optimizer"] not in left_out]
-    real = [_measured(run, data.trajectories) for run in repeated]
-    simulated = [simulate(folder, run) for run in repeated]
-    settings = chosen[0]["settings"]
+    repeated = [run for run in runs if run["optimizer"] not in left_out]
+    done = dict(each_done(partial(_simulated, folder, searches), [json.dumps(run) for run in repeated], jobs))
+    simulated = [done[json.dumps(run)] for run in repeated]
+    settings = runs[0]["settings"]
     scale = (f"{key} {value}" for part in ("budget", "fidelity") for key, value in settings[part].items() if value)
-    return {"scale": ", ".join(scale), "left_out": left_out, **compared(real, simulated)}
+    return {
+        "scale": ", ".join(scale),
+        "left_out": left_out,
+        **compared([_measured(run, real) for run in repeated], simulated),
+    }
 
 
 def comparable(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -114,8 +137,12 @@ def comparable(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return max(found, key=lambda each: (each[0], len(each[1])), default=(0, []))[1]
 
 
-def simulate(folder: Path, run: Mapping[str, Any]) -> Curve:
-    """The curve of a run, as the metadata of a benchmark tell it, repeated on the benchmark in this folder."""
+def simulate(folder: Path, run: Mapping[str, Any], to: Path) -> Curve:
+    """The curve of a run, as the metadata of a benchmark tell it, repeated on the benchmark in this folder.
+
+    Its log lies in the folder `to`, from which it is gone on with. Raises ValueError if what lies there is the search
+    of another benchmark or of other settings.
+    """
     given = run["settings"]
     settings = {
         "seed": run["seed"],
@@ -127,11 +154,29 @@ def simulate(folder: Path, run: Mapping[str, Any]) -> Curve:
         "runner": RUNNER,
         **dict.fromkeys(("costs", "weights", "constraints")),
     }
-    with TemporaryDirectory() as scratch, RunLog(Path(scratch) / LOG) as log:
-        for _ in search(settings, assemble(settings), log):
-            pass
-        history = replace(History.of(log), reference_point=np.array(run["reference_point"]))
-    return Curve.of(history, optimizer=run["optimizer"], seed=run["seed"])
+    point = list(run["reference_point"])
+    identity = {"benchmark": fingerprint(folder), "settings": settings, "reference_point": point}
+    if (to / CURVE).is_file():
+        content = json.loads((to / CURVE).read_text(encoding="utf-8"))
+        if content["of"] != identity:
+            raise ValueError(f"{to} holds a search of another benchmark or with other settings; name a new folder")
+        points = content["points"]
+    else:
+        to.mkdir(parents=True, exist_ok=True)
+        with RunLog(to / LOG) as log:
+            for _ in search(settings, assemble(settings), log):
+                pass
+            history = replace(History.of(log), reference_point=np.array(point))
+        points = history.trajectory()
+        draft = to / f"{CURVE}.part"
+        draft.write_text(json.dumps({"of": identity, "points": points}) + "\n", encoding="utf-8")
+        draft.replace(to / CURVE)
+    return Curve.through(points, optimizer=run["optimizer"], seed=run["seed"])
+
+
+def _simulated(folder: Path, searches: Path, told: str) -> Curve:
+    run = json.loads(told)
+    return simulate(folder, run, searches / run["name"])
 
 
 def _measured(run: Mapping[str, Any], trajectories: pd.DataFrame) -> Curve:

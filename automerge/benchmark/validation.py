@@ -9,8 +9,10 @@ benchmark was made of are repeated on it as it is, so their trajectories are in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +57,15 @@ class Scores(NamedTuple):
     is_full: Mask
 
 
-def validate(folder: Path, *, real: Sequence[Path] = (), seed: int = 0) -> dict[str, Any]:
+def validate(
+    folder: Path,
+    *,
+    real: Sequence[Path] = (),
+    optimizers: Sequence[str] = (),
+    searches: Path | None = None,
+    jobs: int = 1,
+    seed: int = 0,
+) -> dict[str, Any]:
     """The figures of an exported benchmark, which are written into its report, card and checksums too.
 
     `interpolation` by task and split is out of fold; `leave_one_out` by optimizer, task and split is of models that saw
@@ -63,15 +73,20 @@ def validate(folder: Path, *, real: Sequence[Path] = (), seed: int = 0) -> dict[
     of those that saw what no score steered, of all else; `coverage` of intervals of models that saw four fifths;
     `broken` tells how well models that break are foreseen; `ablation` gives figures by what the models were fitted on.
     What has too few rows to be fitted is left out. `trajectories` compares searches with the same ones on the
-    benchmark: those in the run folders `real`, or, `in_sample`, those that it was made of. They come last: all else is
-    written before.
+    benchmark: those in the run folders `real`, or, `in_sample`, those that it was made of; of the named optimizers, or
+    of all. They come last: all else is written before. The repeated searches go into the folder `searches`, in which
+    they are taken up again, `jobs` at once; without one they are not kept.
 
-    Raises as `read_metadata`, `check_sums` and `read_runs` do, and ValueError if `real` are runs of another problem.
+    Raises as `read_metadata`, `check_sums`, `read_runs`, `trajectories.chosen` and `trajectories.measure` do, and
+    ValueError if `real` are runs of another problem or there are no jobs.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs: expected a whole number from 1, got {jobs}")
     metadata = read_metadata(folder)
     check_sums(folder)
     data = read_exported(folder)
     searched = _real(real, data, metadata["name"]) if real else data
+    runs = trajectories.chosen(searched.runs, optimizers)
     scores = _scores(data)
     fitted = {place: _fitted(each, each.X, seed) for place, each in scores.items()}
     own = {place: _quality(scores[place], each.predicted) for place, each in fitted.items()}
@@ -85,7 +100,8 @@ def validate(folder: Path, *, real: Sequence[Path] = (), seed: int = 0) -> dict[
         "ablation": _ablation(data, scores, own, seed),
     }
     _write(folder, metadata, found)
-    figures = trajectories.measure(folder, searched)
+    with nullcontext(searches) if searches else TemporaryDirectory() as kept:
+        figures = trajectories.measure(folder, runs, searched.trajectories, Path(kept), jobs=jobs)
     found["trajectories"] = {"in_sample": not real, **figures} if figures else {}
     _write(folder, metadata, found)
     return found

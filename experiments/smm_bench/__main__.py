@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from automerge.benchmark.simulation import fingerprint
 from automerge.benchmark.validation import validate
 from experiments.smm_bench import collection, figures, study
 from experiments.smm_bench.problems import FIRST_REAL_SEED, PROBLEMS, SHARES, STUDIED, Scale, existing
@@ -72,8 +73,10 @@ def parser() -> argparse.ArgumentParser:
                         help="folders of a scale of the study of optimizers, whose runs are taken in too")  # fmt: skip
     export.add_argument("--partial", action="store_true",
                         help="also without the optimizers that have no finished run")  # fmt: skip
-    check = commands.add_parser("validate", parents=[common, some], help="measure how far they can be trusted")
+    check = commands.add_parser("validate", parents=[common, some, jobs], help="measure how far they can be trusted")
     check.set_defaults(command=_validate)
+    check.add_argument("--optimizers", nargs="+", default=[], metavar="NAME",
+                       help="whose runs are repeated on a benchmark, by their names in it (all)")  # fmt: skip
     compare = commands.add_parser("study", parents=[common, jobs], help="run what is missing of the comparison")
     compare.set_defaults(command=_study)
     compare.add_argument("--seeds", type=int, default=20, help="of simulated runs (%(default)s)", metavar="N")
@@ -113,7 +116,9 @@ def _export(options: argparse.Namespace, scale: Scale) -> int:
 def _validate(options: argparse.Namespace, _: Scale) -> int:
     names = [name for name in PROBLEMS if name in options.problems]
     for name in [*names, *([collection.RANDOM_ONLY] if STUDIED in names else [])]:
-        found = validate(options.to / name)
+        folder = options.to / name
+        searches = options.folder / "searches" / f"{name}-{fingerprint(folder)}"
+        found = validate(folder, optimizers=options.optimizers, searches=searches, jobs=options.jobs)
         print(f"{name}: {json.dumps(found['interpolation'])}", flush=True)
     return 0
 

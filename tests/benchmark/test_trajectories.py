@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,8 @@ import pytest
 from scipy.stats import sem
 
 from automerge.benchmark import trajectories
-from automerge.benchmark.dataset import Dataset, read_runs
-from automerge.benchmark.trajectories import Curve, comparable, compared, measure
+from automerge.benchmark.dataset import read_runs
+from automerge.benchmark.trajectories import Curve, chosen, comparable, compared, measure, simulate
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from tests.benchmark.example import EVOLUTION, RANDOM, example_benchmark, example_run
@@ -90,6 +89,16 @@ def test_runs_of_the_scale_that_most_optimizers_have_are_compared() -> None:
     assert comparable([told("a", 0), told("b", 0)]) == comparable([]) == []
 
 
+def test_only_runs_of_named_optimizers_are_chosen() -> None:
+    runs = [told(name, seed) for name in ("a", "b", "c") for seed in range(2)]
+    assert chosen([*runs, told("d", 0)]) == runs
+    assert chosen(runs, ["c", "a"]) == [*runs[:2], *runs[4:]]
+    with pytest.raises(ValueError, match="expected those with 2 comparable runs, a, b, c; got d"):
+        chosen([*runs, told("d", 0)], ["d", "a"])
+    with pytest.raises(ValueError, match="expected none, as no runs compare; got a"):
+        chosen([told("a", 0)], ["a"])
+
+
 def test_optimizers_that_cannot_be_built_here_are_left_out_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,17 +107,21 @@ def test_optimizers_that_cannot_be_built_here_are_left_out_and_told(
     for number, run in enumerate(runs):
         run["name"] = str(number)
         run["settings"]["optimizer"] = EVOLUTION if run["optimizer"] == "evolution" else missing
-    rows = [{"run": run["name"], "items": 5, "hypervolume": 0.25} for run in runs]
-    monkeypatch.setattr(
-        trajectories, "simulate", lambda _, run: Curve(run["optimizer"], run["seed"], np.array([5]), np.array([0.5]))
-    )
-    data = cast("Dataset", SimpleNamespace(runs=runs, trajectories=pd.DataFrame(rows)))
-    found = measure(tmp_path, data)
+    rows = pd.DataFrame([{"run": run["name"], "items": 5, "hypervolume": 0.25} for run in runs])
+    repeated = []
+
+    def simulated(_: Path, run: dict[str, Any], to: Path) -> Curve:
+        repeated.append(to)
+        return Curve(run["optimizer"], run["seed"], np.array([5]), np.array([0.5]))
+
+    monkeypatch.setattr(trajectories, "simulate", simulated)
+    found = measure(tmp_path, runs, rows, tmp_path)
+    assert repeated == [tmp_path / "0", tmp_path / "1"]
     assert set(found["optimizers"]) == {"evolution"}
     assert set(found["left_out"]) == {"gone"}
     assert "No module named 'automerge.optimizers.gone'" in found["left_out"]["gone"]
-    data.runs[:2] = []  # type: ignore[index]
-    assert measure(tmp_path, data)["optimizers"] == {}
+    assert measure(tmp_path, runs[2:], rows, tmp_path)["optimizers"] == {}
+    assert measure(tmp_path, [], rows, tmp_path) == {}
 
 
 @pytest.mark.slow
@@ -119,7 +132,16 @@ def test_runs_are_repeated_on_the_benchmark_above_their_own_reference_points(tmp
         for name, optimizer in {"evolution": None, "random": RANDOM}.items()
         for seed in (7, 8)
     ]
-    found = measure(benchmark, read_runs(runs))
+    searches, data = tmp_path / "searches", read_runs(runs)
+    found = measure(benchmark, data.runs, data.trajectories, searches, jobs=2)
+    logs = {path: path.stat().st_mtime_ns for path in searches.rglob(LOG)}
+    assert len(logs) == 4
+    assert measure(benchmark, data.runs, data.trajectories, searches) == found
+    assert {path: path.stat().st_mtime_ns for path in searches.rglob(LOG)} == logs
+    # What lies there tells of this benchmark and these settings only.
+    first = data.runs[0]
+    with pytest.raises(ValueError, match="another benchmark or with other settings; name a new folder"):
+        simulate(benchmark, {**first, "seed": 9}, searches / first["name"])
     assert json.loads(json.dumps(found)) == found
     assert found["scale"] == "trials 12, min 12, max 60, eta 3"
     for name, label in {"evolution": "evolution", "random": "random_search"}.items():
