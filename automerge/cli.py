@@ -15,14 +15,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
+from automerge import benchmark_cli
 from automerge.check.settings import complete
-from automerge.log import LOG, RunLog
-from automerge.options import whole_faults
-from automerge.terminal import show_benchmark, show_findings, show_notes, show_table, show_validation
+from automerge.composition import config_folder, plain, register_resolvers
+from automerge.log import LOG, RunLog, refuse_simulated
+from automerge.terminal import show_benchmark, show_findings, show_notes
 
 USAGE = """\
 automerge finds the best merges of language models by itself.
@@ -49,7 +49,13 @@ console = Console(stderr=False)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments name; exits with 2 after a message if something is wrong."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    commands = {"search": _search, "check": _check, "report": _report, "benchmark": _benchmark, "export": _export}
+    commands = {
+        "search": _search,
+        "check": _check,
+        "report": _report,
+        "benchmark": benchmark_cli.main,
+        "export": _export,
+    }
     if command not in commands:
         console.print(USAGE, markup=False, highlight=False, soft_wrap=True)
         sys.exit(0 if command in ("--help", "-h", "help") else 2)
@@ -61,13 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MISTAKES as fault:
         Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
         sys.exit(2)
-
-
-def config_folder() -> Path:
-    """The folder of the configuration: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def _search(arguments: list[str]) -> None:
@@ -135,139 +134,6 @@ def _report(arguments: list[str]) -> None:
     console.print(f"report: {options.run / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _benchmark(arguments: list[str]) -> None:
-    actions = {"export": _benchmark_export, "validate": _benchmark_validate, "compare": _benchmark_compare}
-    action, *rest = arguments or [""]
-    if action not in actions:
-        raise ValueError(f"expected automerge benchmark {' | '.join(actions)}, got {action!r}; see automerge --help")
-    actions[action](rest)
-
-
-def _benchmark_export(arguments: list[str]) -> None:
-    from automerge.benchmark.export import export_benchmark  # noqa: PLC0415
-    from automerge.benchmark.folder import answered, read_metadata  # noqa: PLC0415
-
-    parser = argparse.ArgumentParser(
-        "automerge benchmark export", description="Exports the surrogate benchmark of one or several runs of a problem."
-    )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--to", type=Path, required=True, help="folder to write; an older benchmark there is replaced")
-    parser.add_argument("--name", help="name of the benchmark; that of its folder if not given")
-    options = parser.parse_args(arguments)
-    for run in options.runs:
-        _refuse_simulated(run, "a benchmark of a benchmark would say nothing of models; export the runs that it is of")
-    with console.status("fitting the surrogate benchmark"):
-        quality = export_benchmark(options.runs, options.to, name=options.name)
-    show_benchmark(console, quality, options.to)
-    if not answered(read_metadata(options.to)):
-        lacking = f"{options.to} holds the data of these runs, but no models of all its tasks, so it answers no query"
-        show_notes(console, [], [f"{lacking}; export more runs together"])
-
-
-def _benchmark_validate(arguments: list[str]) -> None:
-    from automerge.benchmark.validation import validate  # noqa: PLC0415
-
-    parser = argparse.ArgumentParser(
-        "automerge benchmark validate",
-        description="Measures how good a benchmark is; writes the figures into its report and card.",
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--real", type=Path, nargs="+", default=[], metavar="RUN", help="runs to repeat on it")
-    parser.add_argument("--optimizers", nargs="+", default=[], metavar="NAME", help="whose runs are repeated (all)")
-    parser.add_argument("--searches", type=Path, help="folder of the repeated searches; what is there is taken up")
-    parser.add_argument("--jobs", type=int, default=1, help="searches at once")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    with console.status("fitting and searching again; this takes minutes"):
-        found = validate(
-            options.folder,
-            real=options.real,
-            optimizers=options.optimizers,
-            searches=options.searches,
-            jobs=options.jobs,
-            seed=options.seed,
-        )
-    show_validation(console, found)
-    console.print(f"all figures: {options.folder / 'CARD.md'}", highlight=False, soft_wrap=True)
-
-
-def _benchmark_compare(arguments: list[str]) -> None:
-    from automerge.benchmark.comparison import compare, halving_items  # noqa: PLC0415
-    from automerge.benchmark.comparison_figures import CURVES, TABLE, notes, rows, write_figures  # noqa: PLC0415
-    from automerge.benchmark.simulation import assemble  # noqa: PLC0415
-
-    parser = argparse.ArgumentParser(
-        "automerge benchmark compare",
-        description="Compares optimizers on a benchmark by searches with the same number of evaluated items.",
-        epilog="KEY=VALUE: optimizers=[NAME,...] of conf/optimizer; seeds=10, how many; trials=200: every run may "
-        "evaluate the items that successive halving of so many takes; workers=1; and settings: fidelity=full",
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--to", type=Path, required=True, help="folder of runs and results; finished runs are kept")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
-    options = parser.parse_intermixed_args(arguments)
-    own, overrides = _comparison_options(options.settings)
-    contestants = {}
-    for name in own["optimizers"]:
-        settings = _composed(["problem=benchmark", f"optimizer={name}", *overrides])
-        settings["benchmark"]["path"] = str(options.folder)
-        settings["runner"]["n_workers"] = own["workers"]
-        settings["budget"] |= {"trials": own["trials"], "items": None}
-        items = halving_items(assemble(settings), own["trials"])
-        contestants[name] = {**settings, "budget": {"trials": None, "items": items, "minutes": None}}
-    found = compare(
-        contestants,
-        range(own["seeds"]),
-        options.to,
-        jobs=options.jobs,
-        tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
-    )
-    write_figures(found, options.to)
-    show_table(console, f"on the surrogate benchmark {found.benchmark}", rows(found, brief=True))
-    show_notes(console, notes(found), [])
-    console.print(f"figure: {options.to / CURVES}, whole table: {options.to / TABLE}", highlight=False, soft_wrap=True)
-
-
-COMPARED: Mapping[str, Any] = {"optimizers": [], "seeds": 10, "trials": 200, "workers": 1}
-"""What `benchmark compare` takes as KEY=VALUE beside settings, with defaults."""
-
-DECIDED: Mapping[str, str] = {
-    "budget": "trials=N: every run may evaluate the items that successive halving of so many takes",
-    "seed": "seeds=N: every run has its own",
-    "runner": "workers=N: runs have a virtual clock",
-    "benchmark.path": "the folder as the argument DIR",
-}
-"""Settings that `benchmark compare` decides, with what is to be written in their place."""
-
-
-def _overlap(first: str, second: str) -> bool:
-    """Whether one of two keys of settings is the other or lies below it."""
-    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
-
-
-def _comparison_options(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The options of a comparison, and all else, which is for the settings of its searches."""
-    if wrong := [text for text in given if "=" not in text]:
-        raise ValueError(f"expected KEY=VALUE, got {', '.join(wrong)}; write optimizers=[evolution,tpe] seeds=10")
-    own = [text for text in given if text.split("=", 1)[0] in COMPARED]
-    read = OmegaConf.to_container(OmegaConf.from_dotlist(own))
-    options = {**COMPARED, **(read if isinstance(read, dict) else {})}
-    names = options["optimizers"]
-    faults = [
-        f"{text}: write {remedy}"
-        for text in given
-        for key, remedy in DECIDED.items()
-        if _overlap(text.split("=", 1)[0].lstrip("+~"), key)
-    ]
-    faults += whole_faults(1, **{key: options[key] for key in COMPARED if key != "optimizers"})
-    if not isinstance(names, list) or not names or len(set(names)) < len(names):
-        faults.append(f"optimizers: expected different names, got {names!r}; write optimizers=[evolution,tpe]")
-    if faults:
-        raise ValueError("; ".join(faults))
-    return options, [text for text in given if text not in own]
-
-
 def _export(arguments: list[str]) -> None:
     from automerge.export.model import Adapter, export_run  # noqa: PLC0415
 
@@ -284,7 +150,7 @@ def _export(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.max_rank is not None and not options.as_adapter:
         raise ValueError("--max-rank is for adapters; add --as-adapter")
-    _refuse_simulated(
+    refuse_simulated(
         options.run,
         "its recipes were merged nowhere. To try the best of them on models, search with the sources and the space of "
         f"the benchmark's own runs and begin from this one: automerge search ... start=[{options.run}]",
@@ -294,22 +160,6 @@ def _export(arguments: list[str]) -> None:
     if written is not None:
         console.print(f"rank {written.rank}, differs from the merge by {100 * written.error:.2g} %", highlight=False)
     console.print(f"model: {options.to}", highlight=False, soft_wrap=True)
-
-
-def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings that these overrides compose, outside a run of Hydra."""
-    register_resolvers()
-    try:
-        with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-            return plain(hydra.compose("config", overrides=list(overrides)))
-    except HydraException as fault:
-        raise ValueError(f"these settings do not compose: {fault}") from fault
-
-
-def _refuse_simulated(run: Path, why: str) -> None:
-    with RunLog(run / LOG, read_only=True) as log:
-        if "benchmark" in log.settings():
-            raise ValueError(f"{run} is a simulated run: {why}")
 
 
 def _hydra(arguments: list[str], job: Any) -> None:
@@ -329,19 +179,6 @@ def _hydra(arguments: list[str], job: Any) -> None:
     flags = [argument for argument in arguments if argument not in overrides]
     sys.argv = ["automerge search", *flags, *overrides]
     hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
-
-
-def register_resolvers() -> None:
-    """Teaches OmegaConf `${zoo:PATH}`, a file of the embedded zoo."""
-    from automerge import zoo  # noqa: PLC0415
-
-    OmegaConf.register_new_resolver("zoo", zoo.path, replace=True)
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """The settings of a composed configuration as nested dictionaries, without Hydra's own."""
-    settings = OmegaConf.to_container(config, resolve=True)
-    return {str(key): value for key, value in settings.items() if key != "hydra"} if isinstance(settings, dict) else {}
 
 
 def _is_simulated(settings: Mapping[str, Any]) -> bool:

@@ -244,6 +244,13 @@ class RunLog:
             self._connection.execute("PRAGMA synchronous = FULL")
 
 
+def refuse_simulated(run: Path, why: str) -> None:
+    """Raises ValueError, saying why, if a benchmark answered in place of models in this run folder."""
+    with RunLog(run / LOG, read_only=True) as log:
+        if "benchmark" in log.settings():
+            raise ValueError(f"{run} is a simulated run: {why}")
+
+
 def _lock(path: Path) -> IO[str]:
     """An open file that keeps other writers away until it is closed or the process ends."""
     file = path.with_name(path.name + ".lock").open("w")

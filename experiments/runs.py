@@ -1,4 +1,4 @@
-"""Runs of a study: settings composed as the command line composes them, searched to their end, and measured."""
+"""Runs of a study, searched to their end and measured."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
-from automerge import cli, run
+from automerge import run
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.pareto import hypervolume
 from automerge.report import write_report
-
-
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings of a run with these Hydra overrides."""
-    cli.register_resolvers()
-    with initialize_config_dir(str(cli.config_folder()), version_base="1.3"):
-        return cli.plain(compose("config", overrides=list(overrides)))
 
 
 def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,17 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from automerge import cli, components, zoo
 from automerge.check import settings as preflight
+from automerge.composition import composed, config_folder
 from automerge.log import LOG, RunLog
 from tests import toy
 from tests.benchmark.example import example_run
 from tests.benchmark.simulated import RANDOM, make_benchmark, run
 
-CONF = cli.config_folder()
+CONF = config_folder()
 GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "problem", "experiment")
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
 
@@ -31,12 +31,6 @@ def automerge(*arguments: str, cwd: Path, code: int = 0) -> str:
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def compose_settings(*overrides: str) -> dict[str, object]:
-    cli.register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return cli.plain(compose("config", overrides=list(overrides)))
 
 
 def test_every_group_of_the_configuration_is_a_seam_or_a_preset() -> None:
@@ -51,7 +45,7 @@ def test_every_configuration_file_composes_and_fits_what_it_configures(path: Pat
     overrides = [choice] if group == "experiment" else ["experiment=demo", choice]
     if group == "problem":
         overrides = [choice, f"{name}.path=somewhere"]
-    settings = compose_settings(*[override.lstrip("+") for override in overrides])
+    settings = composed([override.lstrip("+") for override in overrides])
     assert preflight.settings_faults(settings) == []
 
 
@@ -97,32 +91,30 @@ def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(
 def test_starts_are_a_list_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").touch()
     files = f"[{tmp_path}/a.yaml,b.json]"
-    settings = compose_settings("experiment=demo", f"start={files}")
+    settings = composed(["experiment=demo", f"start={files}"])
     assert settings["start"] == [f"{tmp_path}/a.yaml", "b.json"]
     (fault,) = preflight.settings_faults(settings)
     assert fault.startswith("start: there is no file b.json")
-    assert compose_settings("experiment=demo")["start"] == []
+    assert composed(["experiment=demo"])["start"] == []
 
 
 def test_weights_and_constraints_are_written_on_the_command_line() -> None:
-    settings = compose_settings(
-        "experiment=demo", "weights={sort: 2, reverse: 1}", "constraints=['layers <= 8','sort>=0.1']"
-    )
+    settings = composed(["experiment=demo", "weights={sort: 2, reverse: 1}", "constraints=['layers <= 8','sort>=0.1']"])
     assert settings["weights"] == {"sort": 2, "reverse": 1}
     assert settings["constraints"] == ["layers <= 8", "sort>=0.1"]
     assert preflight.settings_faults(settings) == []
-    wrong = compose_settings("experiment=demo", "weights={sort: 2}")
+    wrong = composed(["experiment=demo", "weights={sort: 2}"])
     assert preflight.settings_faults(wrong) == [
         "weights: expected all tasks, got none for reverse; weigh them, or leave them out of task"
     ]
 
 
 def test_a_benchmark_takes_the_place_of_sources_tasks_and_space() -> None:
-    settings = compose_settings("problem=benchmark", "benchmark.path=DIR", "optimizer=tpe", "runner.n_workers=4")
+    settings = composed(["problem=benchmark", "benchmark.path=DIR", "optimizer=tpe", "runner.n_workers=4"])
     assert preflight.settings_faults(settings) == []
     assert settings["benchmark"] == {"path": "DIR", "seed": 0}
     assert not {"source", "task", "space", "fidelity"} & settings.keys()
-    wrong = preflight.settings_faults(compose_settings("problem=benchmark", "experiment=demo"))
+    wrong = preflight.settings_faults(composed(["problem=benchmark", "experiment=demo"]))
     assert any(fault.startswith("source: a benchmark has its own") for fault in wrong)
     assert any("write benchmark.path=DIR" in fault for fault in wrong)
 
@@ -156,7 +148,7 @@ def test_searching_and_comparing_on_a_benchmark(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_benchmark(tmp_path / "made", breaks=False, tested=False)
-    settings = compose_settings("problem=benchmark", "benchmark.path=made", "optimizer=evolution", "budget.trials=5")
+    settings = composed(["problem=benchmark", "benchmark.path=made", "optimizer=evolution", "budget.trials=5"])
     run({**settings, "optimizer": RANDOM}, tmp_path / "run", 12)
     with RunLog(tmp_path / "run" / LOG, read_only=True) as log:
         n_logged = len(log.evaluations())

@@ -61,7 +61,8 @@ LAYERS = [
     {"check", "zoo"},
     {"parts"},
     {"benchmark"},
-    {"run", "progress", "terminal"},
+    {"run", "progress", "terminal", "composition"},
+    {"benchmark_cli"},
     {"cli"},
 ]
 FAMILIES = {"sources", "methods", "spaces", "tasks", "optimizers", "runners"}

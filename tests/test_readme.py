@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
-from automerge import cli
 from automerge.check import settings as preflight
+from automerge.composition import composed
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -18,9 +16,7 @@ def test_the_example_of_ones_own_experiment_composes_and_fits(tmp_path: Path) ->
     (example,) = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(example)
-    with initialize_config_dir(str(cli.config_folder()), version_base="1.3"):
-        config = compose("config", overrides=["experiment=mine", f"hydra.searchpath=[file://{tmp_path}]"])
-    settings = cli.plain(config)
+    settings = composed(["experiment=mine", f"hydra.searchpath=[file://{tmp_path}]"])
     assert settings["space"]["granularity"] == 4
     assert set(settings["task"]) == {"gsm8k", "facts", "commands"}
     # The example wants a GPU, which a machine that runs tests may lack.

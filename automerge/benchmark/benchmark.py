@@ -14,26 +14,26 @@ It reads with numpy and lightgbm alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from automerge.benchmark import folder as files
+from automerge.benchmark.answers import Answers, Models, Seconds
 from automerge.benchmark.configs import ConfigReader, Configs
 from automerge.benchmark.encoder import build_space
 from automerge.benchmark.ensemble import Ensemble
+from automerge.benchmark.measured_reference import MeasuredReference
 from automerge.benchmark.nearness import Nearness
 from automerge.benchmark.responses import Responses, keys, started, text_key, uniforms
+from automerge.benchmark.worlds import Worlds
 from automerge.protocols import Genotypes, Space
-from automerge.recipe import Recipe
-from automerge.records import Objective, Split, Status
+from automerge.records import Objective, Split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,116 +42,6 @@ Values = NDArray[np.float64]
 
 REMEMBERED = 4096
 """Most numbers of genotypes that are recognized when they are asked about again."""
-
-
-@dataclass(frozen=True)
-class MeasuredReference:
-    """A known model with what was measured of it, not predicted.
-
-    `measured` has by task and split the sum and the number of item scores, None where nothing was measured. `config`
-    and `genotype` are None for a recipe outside the space; one that is not `eligible` breaks the space's bounds. Its
-    `status` is `ok` unless it broke or could not be evaluated.
-    """
-
-    name: str
-    kind: str
-    eligible: bool
-    status: Status
-    recipe: Recipe
-    genotype: Values | None
-    config: Mapping[str, Any] | None
-    measured: Mapping[str, Mapping[str, tuple[float, int] | None]]
-    costs: Mapping[str, float]
-
-
-class Seconds(NamedTuple):
-    """What models take: `merge` for one merge, `item` for the evaluation of one item, both of shape (n,)."""
-
-    merge: Values
-    item: Values
-
-
-class _Models(NamedTuple):
-    """Models as a benchmark sees them: canonical genotypes, what its models see, keys, and predictions so far."""
-
-    genotypes: Genotypes
-    inputs: Values
-    hashes: NDArray[np.uint64]
-    predictions: dict[str, Values]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a benchmark answers of n models. Arrays are of shape (n,).
-
-    `scores` are mean item scores by task, NaN where the model is `broken`; `n` are numbers of items by task, `k` sums
-    of item scores, 0 where broken; without noise they are expected values. The other figures are computed when they
-    are asked for.
-    """
-
-    scores: Mapping[str, Values]
-    k: Mapping[str, Values]
-    n: Mapping[str, int]
-    broken: NDArray[np.bool_]
-    _benchmark: Benchmark = field(repr=False)
-    _models: _Models = field(repr=False)
-    _split: Split = field(repr=False)
-
-    @property
-    def items(self) -> int:
-        """The number of items of a model on all tasks together."""
-        return sum(self.n.values())
-
-    @cached_property
-    def seconds(self) -> Values:
-        """What merging a model and evaluating it on its items takes; NaN if no run told."""
-        seconds = self._benchmark._seconds(self._models)
-        return np.asarray(seconds.merge + self.items * seconds.item)
-
-    @cached_property
-    def costs(self) -> Mapping[str, Values]:
-        """The exact costs by name."""
-        return self._benchmark.space.costs(self._models.genotypes)
-
-    @property
-    def values(self) -> Values:
-        """Values of the objectives, larger is better, shape (n, n_objectives); NaN where a model is broken."""
-        return np.where(self.broken[:, None], np.nan, self.values_with(np.nan))
-
-    def values_with(self, broken_score: float) -> Values:
-        """Values of the objectives, shape (n, n_objectives), where models that are broken have this score on all tasks.
-
-        For optimizers that can only compare numbers; a broken model's costs are what they are.
-        """
-        scores = {task: np.where(self.broken, broken_score, score) for task, score in self.scores.items()}
-        return np.stack([self._value(objective, scores) for objective in self._benchmark.objectives], axis=1)
-
-    @cached_property
-    def distance(self) -> Values:
-        """How far the models are from those that were measured, above 1 outside."""
-        return self._benchmark.nearness.distance(self._models.inputs[:, : self._benchmark.n_features])
-
-    @property
-    def is_outside(self) -> NDArray[np.bool_]:
-        """Whether models are farther from the measured ones than 99 % of those are from each other."""
-        return np.asarray(self.distance > 1)
-
-    @cached_property
-    def spread(self) -> Mapping[str, Values]:
-        """By task how far the bags are apart in the expected scores, if the models do not break; no standard error."""
-        ensembles = {task: self._benchmark.ensemble(files.score_target(task, self._split)) for task in self.scores}
-        return {task: ensemble.spread(self._models.inputs) for task, ensemble in ensembles.items()}
-
-    def _value(self, objective: Objective, scores: Mapping[str, Values]) -> Values:
-        if objective.kind == "cost":
-            if objective.name not in self.costs:
-                known = ", ".join(self.costs)
-                raise ValueError(
-                    f"the benchmark does not know the cost {objective.name!r}, an objective, only {known}; "
-                    "export its runs again with a log that keeps the measures of the sources"
-                )
-            return objective.sign * self.costs[objective.name]
-        return np.asarray(sum(share * scores[task] for task, share in objective.shares))
 
 
 class Benchmark:
@@ -189,9 +79,8 @@ class Benchmark:
         }
         if content.get("nearness") is not None:
             files.find(self.folder, content["nearness"])
-        self._items = self._read_items()
-        self._worlds: dict[tuple[str, Split], tuple[Responses, NDArray[np.int64]]] = {}
-        self._last: tuple[tuple[tuple[int, ...], bytes], _Models] | None = None
+        self._worlds = Worlds(self.folder, self.name, self.n_items)
+        self._last: tuple[tuple[tuple[int, ...], bytes], Models] | None = None
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -214,7 +103,7 @@ class Benchmark:
     @cached_property
     def reference_configs(self) -> tuple[MeasuredReference, ...]:
         """The known models, the base and the sources first, with what was measured of them."""
-        return tuple(self._reference(told) for told in self.metadata["references"])
+        return tuple(MeasuredReference.of(told, self._reader.named) for told in self.metadata["references"])
 
     def genotypes(self, configs: Configs) -> Genotypes:
         """The canonical genotypes of configurations, shape (n, n_genes).
@@ -258,7 +147,7 @@ class Benchmark:
         for task, n in numbers.items():
             p = self._predicted(models, files.score_target(task, split))
             if noise:
-                world, order = self._world(task, split)
+                world, order = self._worlds[task, split]
                 right = world.count(p, models.hashes, order[:n], seed=self._seed(seed))
                 k[task], shares = np.where(broken, 0.0, right), right / n
             else:
@@ -307,7 +196,7 @@ class Benchmark:
         self._numbers(None, split)
         if task not in self.tasks:
             raise ValueError(f"unknown task {task!r}, known are {', '.join(self.tasks)}")
-        world, _ = self._world(task, split)
+        world, _ = self._worlds[task, split]
         wanted = np.asarray(rows, dtype=np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < world.n_items:
             raise ValueError(
@@ -318,11 +207,11 @@ class Benchmark:
 
     def world(self, task: str, split: Split) -> Responses:
         """The answers on the items of a task's split, for models of any expected score."""
-        return self._world(task, split)[0]
+        return self._worlds[task, split][0]
 
     def order(self, task: str, split: Split = "search") -> NDArray[np.int64]:
         """The rows of a task's items in the order in which `query` asks for them, shape (n_items,)."""
-        return self._world(task, split)[1]
+        return self._worlds[task, split][1]
 
     def chance_broken(self, genotypes: Configs) -> Values:
         """The probabilities that models are broken, shape (n,); 0 if none of the runs' models was."""
@@ -365,7 +254,7 @@ class Benchmark:
     def _lacking(self, split: str) -> list[str]:
         return [task for task in self.tasks if files.score_target(task, split) not in self._ensembles]
 
-    def _seen(self, configs: Configs) -> _Models:
+    def _seen(self, configs: Configs) -> Models:
         """The models of configurations, with what is known of them if they are those that were last asked about.
 
         A search asks of a model whether it breaks, how long it takes, and its scores, on more and more items.
@@ -375,12 +264,12 @@ class Benchmark:
             return self._last[1]
         X = self.genotypes(configs)
         inputs = np.concatenate([self.space.features(X), X], axis=1)
-        models = _Models(X, inputs, keys(X), {})
+        models = Models(X, inputs, keys(X), {})
         if given is not None:
             self._last = (given, models)
         return models
 
-    def _predicted(self, models: _Models, target: str) -> Values:
+    def _predicted(self, models: Models, target: str) -> Values:
         if target not in models.predictions:
             models.predictions[target] = self.ensemble(target).mean(models.inputs)
         return models.predictions[target]
@@ -402,12 +291,12 @@ class Benchmark:
             raise ValueError(f"expected n_items from 1 to what the tasks have ({listed}), got {n_items!r}")
         return {task: min(int(n_items), size) for task, size in sizes.items()}
 
-    def _breaks(self, models: _Models) -> Values:
+    def _breaks(self, models: Models) -> Values:
         if files.BROKEN not in self._ensembles:
             return np.zeros(len(models.inputs))
         return self._predicted(models, files.BROKEN)
 
-    def _seconds(self, models: _Models) -> Seconds:
+    def _seconds(self, models: Models) -> Seconds:
         unknown = np.full(len(models.inputs), np.nan)
         return Seconds(
             *(
@@ -416,7 +305,7 @@ class Benchmark:
             )
         )
 
-    def _luck(self, models: _Models, seed: int) -> Values:
+    def _luck(self, models: Models, seed: int) -> Values:
         """By how much luck, uniform in [0, 1), models escape being broken, shape (n,)."""
         states = started(models.hashes, self._break_key, self._seed(seed))
         return np.asarray(uniforms(states, np.zeros(1, dtype=np.int64))[:, 0])
@@ -425,56 +314,6 @@ class Benchmark:
         if not _is_whole(seed) or not 0 <= seed < 1 << 64:
             raise ValueError(f"expected a seed that is a whole number from 0, got {seed!r}")
         return int(seed)
-
-    def _world(self, task: str, split: Split) -> tuple[Responses, NDArray[np.int64]]:
-        """The answers of a task's split, and the order of its items."""
-        if (task, split) not in self._worlds:
-            n = self.n_items[task][split]
-            rows, known = self._items[task, split]
-            # Items that no run used come last and count as neither easy nor hard.
-            order = np.concatenate([rows, np.setdiff1d(np.arange(n), rows)])
-            difficulties = np.zeros(n)
-            difficulties[rows] = known
-            self._worlds[task, split] = (Responses(self.name, task, split, difficulties), order)
-        return self._worlds[task, split]
-
-    def _read_items(self) -> dict[tuple[str, Split], tuple[NDArray[np.int64], Values]]:
-        """By task and split the rows of the known items, in order, and their difficulties."""
-        content = files.read_json(self.folder, files.ITEMS)
-        found: dict[tuple[str, Split], tuple[NDArray[np.int64], Values]] = {}
-        for task, sizes in self.n_items.items():
-            for split, n in sizes.items():
-                told = content[task][split]
-                rows = np.array(told["rows"], dtype=np.int64)
-                difficulties = np.array(told["difficulties"], dtype=np.float64)
-                known = rows[(rows >= 0) & (rows < n)]
-                is_whole = len(set(known.tolist())) == len(rows) == len(difficulties)
-                if not is_whole or not np.isfinite(difficulties).all():
-                    raise ValueError(
-                        f"{self.folder / files.ITEMS} is damaged: expected different rows of {task!r} ({split}) from 0 "
-                        f"to {n - 1} and a difficulty for each, got {len(rows)} rows and {len(difficulties)} "
-                        "difficulties; export or copy the benchmark again"
-                    )
-                found[task, split] = (rows, difficulties)
-        return found
-
-    def _reference(self, told: Mapping[str, Any]) -> MeasuredReference:
-        genotype = None if told["genotype"] is None else np.array(told["genotype"], dtype=np.float64)
-        measured = {
-            task: {split: None if sums is None else (float(sums[0]), int(sums[1])) for split, sums in splits.items()}
-            for task, splits in told["results"].items()
-        }
-        return MeasuredReference(
-            name=told["name"],
-            kind=told["kind"],
-            eligible=told["eligible"],
-            status=told["status"],
-            recipe=Recipe.from_json(json.dumps(told["recipe"])),
-            genotype=genotype,
-            config=None if genotype is None else self._reader.named(genotype),
-            measured=measured,
-            costs=told["costs"],
-        )
 
 
 def _is_whole(value: object) -> bool:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.benchmark.benchmark import Benchmark, MeasuredReference, load
+from automerge.benchmark.benchmark import Benchmark, load
 from automerge.benchmark.folder import CARD, LICENCE, REPORT, read_sums
+from automerge.benchmark.measured_reference import MeasuredReference
 from automerge.benchmark.responses import keys, text_key
 from automerge.check.constraints import read_constraints
 from automerge.check.settings import complete, settings_faults, weight_faults

@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from automerge.components import build
+from automerge.composition import composed
 from automerge.fidelity import Ladder
 from automerge.protocols import Optimizer
 from automerge.records import REFERENCE, Objective, Proposal, Result, Trial
 from automerge.spaces.lfs import LayerwiseFusion
 from experiments.machine import describe
-from experiments.runs import composed
 
 FOLDER = Path(__file__).parent
 LADDER = Ladder(minimum=30, maximum=300)

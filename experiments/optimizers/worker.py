@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from automerge import run
+from automerge.composition import composed
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.protocols import Optimizer
@@ -24,7 +25,6 @@ from automerge.subsets import shuffled
 from experiments.machine import describe
 from experiments.optimizers.cache import CachedEvaluator, ScoreStore
 from experiments.optimizers.checkpoints import SHARES, TestItems, recommended_by, trajectory
-from experiments.runs import composed
 
 FIGURES = "figures.json"
 """Name of the file in a run's folder that says that the run is finished, and holds what came out."""

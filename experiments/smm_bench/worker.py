@@ -13,8 +13,8 @@ from pathlib import Path
 
 from automerge import parts, run
 from automerge.benchmark import simulation
+from automerge.composition import composed
 from automerge.log import LOG, RunLog
-from experiments.runs import composed
 
 DONE = "done"
 """Name of the empty file in a run's folder that says that the run is finished."""

@@ -16,8 +16,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from automerge.composition import composed
 from experiments.machine import describe
-from experiments.runs import composed, measure, spread
+from experiments.runs import measure, spread
 
 SPACES = {
     "lfs": ["space=lfs"],

@@ -12,7 +12,7 @@ import pytest
 
 from automerge.benchmark.trajectories import Curve
 from automerge.check.settings import settings_faults
-from experiments.runs import composed
+from automerge.composition import composed
 from experiments.smm_bench import collection, study
 from experiments.smm_bench.__main__ import main, parser
 from experiments.smm_bench.problems import COMPARED, PROBLEMS, SHARES, STUDIED, Scale, existing

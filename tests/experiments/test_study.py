@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from automerge.composition import composed
 from automerge.evaluate import Evaluator
 from automerge.records import Evaluation, Query
 from experiments.optimizers.__main__ import jobs, main, parser
 from experiments.optimizers.contestants import CONTESTANTS
 from experiments.optimizers.problems import PROBLEMS, Scale
 from experiments.optimizers.worker import ASKS, FAULT, FIGURES, Job, work
-from experiments.runs import composed
 
 TINY = Scale(trials=12, least=2, most=20, test_items=12)
 

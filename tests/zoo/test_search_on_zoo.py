@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from automerge import cli, run, zoo
+from automerge import run, zoo
+from automerge.composition import composed
 from automerge.export.model import export_run
 from automerge.history import History
 from automerge.log import LOG, RunLog
@@ -38,9 +38,7 @@ OVERRIDES = (
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, History]:
     """A short finished search of the zoo on three kinds of tasks."""
     folder = tmp_path_factory.mktemp("zoo")
-    cli.register_resolvers()
-    with initialize_config_dir(str(cli.config_folder()), version_base="1.3"):
-        settings = cli.plain(compose("config", overrides=list(OVERRIDES)))
+    settings = composed(OVERRIDES)
     with RunLog(folder / LOG) as log:
         for _ in run.search(settings, run.assemble(settings), log):
             pass

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from automerge.benchmark.benchmark import Answers, Benchmark
+from automerge.benchmark.answers import Answers
+from automerge.benchmark.benchmark import Benchmark
 
 if TYPE_CHECKING:
     from ConfigSpace import Configuration

@@ -1,0 +1,31 @@
+"""The same work on many things, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
+Found = TypeVar("Found")
+
+
+def each_done(work: Callable[[Thing], Found], things: Sequence[Thing], jobs: int) -> Iterator[tuple[Thing, Found]]:
+    """Every thing with what came of the work on it, as they end; `jobs` at once, in this process if it is one.
+
+    Raises what the work raises; nothing else is begun then.
+    """
+    if jobs == 1:
+        yield from ((thing, work(thing)) for thing in things)
+        return
+    # Libraries read it as they are loaded; with several processes each has one core.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(work, thing): thing for thing in things}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,41 @@
+"""Settings as nested dictionaries, composed by Hydra of the files of `conf` and overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+
+def config_folder() -> Path:
+    """The folder of the configuration: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings that these overrides compose, outside a run of Hydra. Raises ValueError if they do not."""
+    register_resolvers()
+    try:
+        with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+            return plain(hydra.compose("config", overrides=list(overrides)))
+    except HydraException as fault:
+        raise ValueError(f"these settings do not compose: {fault}") from fault
+
+
+def register_resolvers() -> None:
+    """Teaches OmegaConf `${zoo:PATH}`, a file of the embedded zoo."""
+    from automerge import zoo  # noqa: PLC0415
+
+    OmegaConf.register_new_resolver("zoo", zoo.path, replace=True)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The settings of a composed configuration as nested dictionaries, without Hydra's own."""
+    settings = OmegaConf.to_container(config, resolve=True)
+    return {str(key): value for key, value in settings.items() if key != "hydra"} if isinstance(settings, dict) else {}
