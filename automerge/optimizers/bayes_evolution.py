@@ -61,7 +61,8 @@ class BayesEvolution:
     the references in the space are uniform merges, every other one is such, a point of a grid. `batch` is the number of
     models that are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape.
     Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
-    gene by gene, without `rungs` every model is evaluated on all items, without `racing` a promotion is never given up.
+    gene by gene, without `rungs` every model is evaluated on all items. With `racing` a promotion is made in pieces and
+    given up between them without hope, which costs more merges.
 
     New models begin at `first_rung`, one of the ladder's, by default that of `fidelity.first_rung`. A preference, by
     names of objectives, says where on the front to look: improvements count above `reference_point`, or the search
@@ -85,7 +86,7 @@ class BayesEvolution:
         features: bool = True,
         block_operators: bool = True,
         rungs: bool = True,
-        racing: bool = True,
+        racing: bool = False,
         first_rung: int | None = None,
         reference_point: Mapping[str, float] | None = None,
         aspiration: Mapping[str, float] | None = None,

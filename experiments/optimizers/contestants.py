@@ -10,7 +10,7 @@ FOCUS = "bayes_evolution"
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """An optimizer: Hydra overrides, colour and line in figures; an `ablation` is the focus less one of its parts."""
+    """An optimizer: Hydra overrides, colour and line in figures; an `ablation` is the focus with a part switched."""
 
     overrides: tuple[str, ...]
     colour: str
@@ -30,8 +30,8 @@ def _named(name: str, colour: str, line: str = "-", *options: str) -> Contestant
     return Contestant((f"optimizer={name}", *(f"optimizer.{option}" for option in options)), colour, line)
 
 
-def _without(part: str, colour: str) -> Contestant:
-    return Contestant((f"optimizer={FOCUS}", f"optimizer.{part}=false"), colour, "-", ablation=True)
+def _switched(part: str, colour: str, *, on: bool = False) -> Contestant:
+    return Contestant((f"optimizer={FOCUS}", f"optimizer.{part}={str(on).lower()}"), colour, "-", ablation=True)
 
 
 CONTESTANTS = {
@@ -50,10 +50,10 @@ CONTESTANTS = {
     "pymoo_cma_es": _named("pymoo_cma_es", "#17becf", "--"),
     "pymoo_nsga2": _named("pymoo_nsga2", "#17becf", ":"),
     "qnehvi": _named("qnehvi", "#ff7f0e"),
-    f"{FOCUS}_no_features": _without("features", "#1f77b4"),
-    f"{FOCUS}_no_block_operators": _without("block_operators", "#2ca02c"),
-    f"{FOCUS}_no_rungs": _without("rungs", "#9467bd"),
-    f"{FOCUS}_no_racing": _without("racing", "#ff7f0e"),
+    f"{FOCUS}_no_features": _switched("features", "#1f77b4"),
+    f"{FOCUS}_no_block_operators": _switched("block_operators", "#2ca02c"),
+    f"{FOCUS}_no_rungs": _switched("rungs", "#9467bd"),
+    f"{FOCUS}_racing": _switched("racing", "#ff7f0e", on=True),
 }
 
 RIVALS = tuple(name for name, contestant in CONTESTANTS.items() if not contestant.ablation)

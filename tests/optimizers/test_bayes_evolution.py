@@ -119,8 +119,8 @@ def test_it_goes_on_from_a_log_as_if_it_had_never_stopped() -> None:
 
 
 @pytest.mark.slow
-def test_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
-    landscape, optimizer = Landscape(lfs()), build(lfs())
+def test_with_racing_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
+    landscape, optimizer = Landscape(lfs()), build(lfs(), racing=True)
     landscape.start(optimizer)
     pieces: list[tuple[int, int]] = []
     for _ in range(60):
@@ -131,7 +131,7 @@ def test_promotions_are_made_in_pieces_and_given_up_without_hope() -> None:
     assert {begun for begun, _ in pieces} >= {30, 52}
     assert all(stop in (52, 90, 156, 270) for _, stop in pieces)
     stopped = [trial for trial in landscape.trials.values() if trial.n_items in (52, 156)]
-    whole = build(lfs(), racing=False)
+    whole = build(lfs())
     other = Landscape(lfs())
     other.start(whole)
     for _ in range(40):
