@@ -12,16 +12,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from automerge import cli, components, zoo
-from automerge.check import settings as preflight
-from automerge.composition import composed, config_folder
+from automerge.composition import composed
 from automerge.log import LOG, RunLog
 from tests import toy
 from tests.benchmark.example import example_run
 from tests.benchmark.simulated import RANDOM, make_benchmark, run
-
-CONF = config_folder()
-GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "problem", "experiment")
-FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
 
 
 def automerge(*arguments: str, cwd: Path, code: int = 0) -> str:
@@ -31,28 +26,6 @@ def automerge(*arguments: str, cwd: Path, code: int = 0) -> str:
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def test_every_group_of_the_configuration_is_a_seam_or_a_preset() -> None:
-    assert {path.parts[0] for path in FILES} == set(GROUPS)
-    assert len(FILES) > 10
-
-
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_every_configuration_file_composes_and_fits_what_it_configures(path: Path) -> None:
-    group, name = path.parts[0], path.stem
-    choice = f"+{group}={name}" if group == "experiment" else f"{group}={name}"
-    overrides = [choice] if group == "experiment" else ["experiment=demo", choice]
-    if group == "problem":
-        overrides = [choice, f"{name}.path=somewhere"]
-    settings = composed([override.lstrip("+") for override in overrides])
-    assert preflight.settings_faults(settings) == []
-
-
-def test_every_configuration_file_opens_with_a_command() -> None:
-    for path in FILES:
-        lines = (CONF / path).read_text().splitlines()
-        assert any(line.startswith("# automerge search") for line in lines[:2]), path
 
 
 def test_help_and_unknown_commands_tell_the_usage(tmp_path: Path) -> None:
@@ -88,46 +61,6 @@ def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(
     assert (tmp_path / "elsewhere" / "model" / "model.safetensors").is_file()
 
 
-def test_starts_are_a_list_on_the_command_line(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").touch()
-    files = f"[{tmp_path}/a.yaml,b.json]"
-    settings = composed(["experiment=demo", f"start={files}"])
-    assert settings["start"] == [f"{tmp_path}/a.yaml", "b.json"]
-    (fault,) = preflight.settings_faults(settings)
-    assert fault.startswith("start: there is no file b.json")
-    assert composed(["experiment=demo"])["start"] == []
-
-
-def test_weights_and_constraints_are_written_on_the_command_line() -> None:
-    settings = composed(["experiment=demo", "weights={sort: 2, reverse: 1}", "constraints=['layers <= 8','sort>=0.1']"])
-    assert settings["weights"] == {"sort": 2, "reverse": 1}
-    assert settings["constraints"] == ["layers <= 8", "sort>=0.1"]
-    assert preflight.settings_faults(settings) == []
-    wrong = composed(["experiment=demo", "weights={sort: 2}"])
-    assert preflight.settings_faults(wrong) == [
-        "weights: expected all tasks, got none for reverse; weigh them, or leave them out of task"
-    ]
-
-
-def test_a_benchmark_takes_the_place_of_sources_tasks_and_space() -> None:
-    settings = composed(["problem=benchmark", "benchmark.path=DIR", "optimizer=tpe", "runner.n_workers=4"])
-    assert preflight.settings_faults(settings) == []
-    assert settings["benchmark"] == {"path": "DIR", "seed": 0}
-    assert not {"source", "task", "space", "fidelity"} & settings.keys()
-    wrong = preflight.settings_faults(composed(["problem=benchmark", "experiment=demo"]))
-    assert any(fault.startswith("source: a benchmark has its own") for fault in wrong)
-    assert any("write benchmark.path=DIR" in fault for fault in wrong)
-
-
-def test_a_benchmark_of_too_few_trials_is_exported_and_said_to_hold_no_models(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    to = tmp_path / "few"
-    cli.main(["benchmark", "export", str(example_run(tmp_path / "run", trials=3)), "--to", str(to)])
-    assert f"{to} holds the data of these runs, but no models of all its tasks" in capsys.readouterr().out
-    assert (to / "data" / "evaluations.parquet").is_file()
-
-
 def test_a_report_is_written_even_where_the_benchmark_of_a_run_must_not_be_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,7 +76,7 @@ def test_a_report_is_written_even_where_the_benchmark_of_a_run_must_not_be_repla
     assert "is no surrogate benchmark; name a new folder" in capsys.readouterr().err
 
 
-def test_searching_and_comparing_on_a_benchmark(
+def test_searching_on_a_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -165,38 +98,6 @@ def test_searching_and_comparing_on_a_benchmark(
         with pytest.raises(SystemExit, match="2"):
             cli.main(command)
         assert "run is a simulated run: " in capsys.readouterr().err
-
-    compared = ["benchmark", "compare", "made", "optimizers=[random_search,uniform_grid]", "seeds=2", "--to", "found"]
-    cli.main([*compared, "trials=6", "workers=2", "report.verify=1"])
-    said = capsys.readouterr().out
-    assert "4 of 4: uniform_grid with seed 1" in said
-    assert "2 workers" in said
-    assert {path.name for path in (tmp_path / "found").iterdir()} == {
-        "comparison.md",
-        "comparison.png",
-        "results.json",
-        "runs",
-    }
-    for wrong, words in (
-        ("seeds=0", "seeds: expected a whole number from 1"),
-        ("optimizers=tpe", "different names"),
-        ("budget.items=50", "budget.items=50: write trials=N"),
-        ("+budget={trials: 5}", "write trials=N"),
-        ("seed=3", "seed=3: write seeds=N"),
-        ("runner=serial", "runner=serial: write workers=N"),
-        ("runner.n_workers=3", "write workers=N"),
-        ("benchmark.path=other", "write the folder as the argument DIR"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            cli.main(["benchmark", "compare", "made", wrong, "--to", "found"])
-        assert words in capsys.readouterr().err
-    for command, words in (
-        (["benchmark"], "automerge benchmark export | validate | compare"),
-        (["benchmark", "compare", "made", "optimizers=[nothing]", "--to", "x"], "Could not find 'optimizer/nothing'"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            cli.main(command)
-        assert words in capsys.readouterr().err
 
 
 @pytest.mark.slow

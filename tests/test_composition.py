@@ -1,0 +1,72 @@
+"""Configurations compose to settings that fit what they configure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from automerge.check import settings as preflight
+from automerge.composition import composed, config_folder
+
+CONF = config_folder()
+GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "problem", "experiment")
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
+
+
+def test_every_group_of_the_configuration_is_a_seam_or_a_preset() -> None:
+    assert {path.parts[0] for path in FILES} == set(GROUPS)
+    assert len(FILES) > 10
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_every_configuration_file_composes_and_fits_what_it_configures(path: Path) -> None:
+    group, name = path.parts[0], path.stem
+    choice = f"+{group}={name}" if group == "experiment" else f"{group}={name}"
+    overrides = [choice] if group == "experiment" else ["experiment=demo", choice]
+    if group == "problem":
+        overrides = [choice, f"{name}.path=somewhere"]
+    settings = composed([override.lstrip("+") for override in overrides])
+    assert preflight.settings_faults(settings) == []
+
+
+def test_every_configuration_file_opens_with_a_command() -> None:
+    for path in FILES:
+        lines = (CONF / path).read_text().splitlines()
+        assert any(line.startswith("# automerge search") for line in lines[:2]), path
+
+
+def test_starts_are_a_list_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").touch()
+    files = f"[{tmp_path}/a.yaml,b.json]"
+    settings = composed(["experiment=demo", f"start={files}"])
+    assert settings["start"] == [f"{tmp_path}/a.yaml", "b.json"]
+    (fault,) = preflight.settings_faults(settings)
+    assert fault.startswith("start: there is no file b.json")
+    assert composed(["experiment=demo"])["start"] == []
+
+
+def test_weights_and_constraints_are_written_on_the_command_line() -> None:
+    settings = composed(["experiment=demo", "weights={sort: 2, reverse: 1}", "constraints=['layers <= 8','sort>=0.1']"])
+    assert settings["weights"] == {"sort": 2, "reverse": 1}
+    assert settings["constraints"] == ["layers <= 8", "sort>=0.1"]
+    assert preflight.settings_faults(settings) == []
+    wrong = composed(["experiment=demo", "weights={sort: 2}"])
+    assert preflight.settings_faults(wrong) == [
+        "weights: expected all tasks, got none for reverse; weigh them, or leave them out of task"
+    ]
+
+
+def test_a_benchmark_takes_the_place_of_sources_tasks_and_space() -> None:
+    settings = composed(["problem=benchmark", "benchmark.path=DIR", "optimizer=tpe", "runner.n_workers=4"])
+    assert preflight.settings_faults(settings) == []
+    assert settings["benchmark"] == {"path": "DIR", "seed": 0}
+    assert not {"source", "task", "space", "fidelity"} & settings.keys()
+    wrong = preflight.settings_faults(composed(["problem=benchmark", "experiment=demo"]))
+    assert any(fault.startswith("source: a benchmark has its own") for fault in wrong)
+    assert any("write benchmark.path=DIR" in fault for fault in wrong)
+
+
+def test_what_does_not_compose_says_why() -> None:
+    with pytest.raises(ValueError, match=r"these settings do not compose: .*optimizer/nothing"):
+        composed(["optimizer=nothing"])
