@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.optimizers import problems as optimizers
+from experiments.optimizers.contestants import ABLATIONS
 from experiments.optimizers.worker import FIGURES
 
 PROBLEMS = {"zoo-lfs": "lfs-2", "zoo-dis": "dis-2", "zoo-ps": "smm_ps", "zoo-dfs": "smm_dfs"}
@@ -61,9 +62,9 @@ def merging(problem: str) -> tuple[str, ...]:
 
 
 def existing(folders: list[Path], problem: str) -> list[Path]:
-    """The finished runs of a problem below folders of the study of optimizers, each of one scale.
+    """The finished runs of a problem below folders of the study of optimizers, each of one scale; without ablations.
 
-    Raises ValueError for a folder without any finished run of whatever problem.
+    Leaving one optimizer out would tell little where nearly the same optimizer stays. Raises ValueError for a folder without any finished run of whatever problem.
     """
     for folder in folders:
         if not any(folder.glob(f"*/*/{FIGURES}")):
@@ -71,4 +72,5 @@ def existing(folders: list[Path], problem: str) -> list[Path]:
                 f"no finished run below {folder}: expected PROBLEM/OPTIMIZER-SEED folders as `python -m "
                 "experiments.optimizers run` leaves them in the folder of a scale"
             )
-    return sorted(file.parent for folder in folders for file in folder.glob(f"{PROBLEMS[problem]}/*/{FIGURES}"))
+    found = (file.parent for folder in folders for file in folder.glob(f"{PROBLEMS[problem]}/*/{FIGURES}"))
+    return sorted(run for run in found if run.name.rpartition("-")[0] not in ABLATIONS)
