@@ -64,7 +64,8 @@ def merging(problem: str) -> tuple[str, ...]:
 def existing(folders: list[Path], problem: str) -> list[Path]:
     """The finished runs of a problem below folders of the study of optimizers, each of one scale; without ablations.
 
-    Leaving one optimizer out would tell little where nearly the same optimizer stays. Raises ValueError for a folder without any finished run of whatever problem.
+    Leaving one optimizer out would tell little where nearly the same optimizer stays. Raises ValueError for a folder
+    without any finished run of whatever problem.
     """
     for folder in folders:
         if not any(folder.glob(f"*/*/{FIGURES}")):
