@@ -17,21 +17,6 @@ from automerge.components import build
 from tests.benchmark import handmade as made
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made.handmade(tmp_path_factory.mktemp("benchmark") / "handmade")
-
-
-@pytest.fixture(scope="module")
-def b(folder: Path) -> Benchmark:
-    return load(folder, verify=True)
-
-
-@pytest.fixture(scope="module", name="X")
-def sampled(b: Benchmark) -> np.ndarray:
-    return b.space.sample(400, np.random.default_rng(5))
-
-
 def test_it_tells_what_it_is_about(b: Benchmark) -> None:
     assert (b.name, b.tasks, b.splits) == ("handmade", ("math", "code"), ("search", "test"))
     assert b.n_items == made.SIZES
@@ -106,34 +91,11 @@ def test_what_is_remembered_of_a_model_is_neither_another_model_nor_changed(b: B
         b.mean(X[:2].ravel())
 
 
-def test_values_are_larger_the_better_and_nan_where_broken(b: Benchmark, X: np.ndarray) -> None:
-    answers = b.query(X, n_items=10)
-    alive = ~answers.broken
-    assert 0 < answers.broken.sum() < len(X)
-    assert (
-        answers.values[alive] == np.stack([*answers.scores.values(), -answers.costs["parameters"]], axis=1)[alive]
-    ).all()
-    assert np.isnan(answers.values[answers.broken]).all()
-    assert np.isnan(answers.scores["math"][answers.broken]).all()
-    assert (answers.k["math"][answers.broken] == 0).all()
-    assert (answers.costs["parameters"] == 300).all()
-    assert (answers.values_with(0.0)[answers.broken, :2] == 0).all()
-
-
 def test_models_break_as_often_as_predicted(b: Benchmark, X: np.ndarray) -> None:
     often = np.mean([b.is_broken(X, seed) for seed in range(200)], axis=0)
     assert np.abs(often - b.chance_broken(X)).max() < 0.15
     assert often.mean() == pytest.approx(b.chance_broken(X).mean(), abs=0.01)
     assert (b.is_broken(X, 7) == b.query(X, seed=7).broken).all()
-
-
-def test_time_grows_by_items(b: Benchmark, X: np.ndarray) -> None:
-    few, many = (b.query(X, n_items=n).seconds for n in (10, 30))
-    seconds = b.seconds(X)
-    assert few == pytest.approx(seconds.merge + 20 * seconds.item)
-    assert many == pytest.approx(seconds.merge + 60 * seconds.item)
-    assert seconds.merge == pytest.approx(0.02 + 0.01 * X[:, 1], rel=0.1)
-    assert seconds.item == pytest.approx(0.001, rel=1e-3)
 
 
 def test_models_are_named_or_numbered_alike(b: Benchmark, X: np.ndarray) -> None:
@@ -145,36 +107,6 @@ def test_models_are_named_or_numbered_alike(b: Benchmark, X: np.ndarray) -> None
     assert b.mean(X[0])["math"].shape == (1,)
     assert (b.genotypes(X[:3] + 0.0) == X[:3]).all()
     assert b.genotypes({})[0] == pytest.approx(b.space.genotype({}))
-
-
-def test_an_unlike_model_is_outside(tmp_path: Path) -> None:
-    """Here all that was measured has its weights alike in all layers."""
-    spec = {"_target_": "automerge.spaces.smm_ps.SmmParameterSpace"}
-    narrow = load(made.handmade(tmp_path / "ps", spec=spec, tasks=("math",), truth=lambda _, X: {"math": X[:, 0]}))
-    known = narrow.space.sample(300, np.random.default_rng(1))
-    assert narrow.query(known).is_outside.mean() <= 0.01
-    answers = narrow.query(np.array([[0.5] * 8, [0, 1, 1, 0, 0, 1, 1, 0]]))
-    assert answers.is_outside.tolist() == [False, True]
-    with pytest.raises(ValueError, match=r"1 of 2 models are up to .* leave strict out"):
-        narrow.query(np.array([[0.5] * 8, [0, 1, 1, 0, 0, 1, 1, 0]]), strict=True)
-
-
-def test_the_spread_is_that_of_the_ensemble(b: Benchmark, X: np.ndarray) -> None:
-    spread = b.query(X[:50]).spread
-    assert set(spread) == set(b.tasks)
-    assert (spread["math"] == b.ensemble("math.search").spread(np.c_[b.space.features(X[:50]), X[:50]])).all()
-
-
-def test_references_are_told_as_measured(b: Benchmark) -> None:
-    assert [known.name for known in b.reference_configs][:3] == ["base", "left", "right"]
-    left = b.reference_configs[1]
-    assert left.genotype is not None
-    assert left.config is not None
-    assert (b.genotypes(left.config)[0] == left.genotype).all()
-    assert left.recipe == b.space.decode(left.genotype)
-    assert left.measured["code"] == {"search": (10.0, 50), "test": (9.0, 40)}
-    assert left.measured["math"]["test"] is None
-    assert left.status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -235,16 +167,6 @@ def test_splits_without_models_are_refused(tmp_path: Path, X: np.ndarray) -> Non
         untested.query(X, split="test")
 
 
-def test_costs_that_are_not_known_are_told(b: Benchmark, folder: Path, tmp_path: Path, X: np.ndarray) -> None:
-    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    encoder = json.loads((copy / "encoder.json").read_text())
-    encoder["measures"]["parameters"] = []
-    (copy / "encoder.json").write_text(json.dumps(encoder))
-    older = load(copy)
-    with pytest.raises(ValueError, match="does not know the cost 'parameters', an objective, only layers"):
-        _ = older.query(X).values
-
-
 def test_missing_and_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder at"):
         load(tmp_path / "nothing")
@@ -273,26 +195,6 @@ def test_keys_that_files_lack_are_named(
 ) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     (copy / name).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message):
-        load(copy)
-
-
-@pytest.mark.parametrize(
-    ("key", "values", "message"),
-    [
-        ("rows", [*range(54)], "got 54 rows and 55 difficulties; export or copy"),
-        ("rows", [0, *range(54)], r"expected different rows of 'math' \(search\) from 0 to 59"),
-        ("rows", [*range(6, 61)], "from 0 to 59"),
-        ("difficulties", [float("nan")] * 55, "a difficulty for each"),
-    ],
-)
-def test_items_are_different_known_ones_with_a_difficulty_each(
-    folder: Path, tmp_path: Path, key: str, values: list[float], message: str
-) -> None:
-    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    items = json.loads((copy / "items.json").read_text())
-    items["math"]["search"][key] = values
-    (copy / "items.json").write_text(json.dumps(items))
     with pytest.raises(ValueError, match=message):
         load(copy)
 

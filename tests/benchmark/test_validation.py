@@ -219,7 +219,7 @@ def test_checksums_of_the_report_and_the_card_alone_are_written_again(
     (copy / "notes.txt").write_text("of a reader")
     for part in ("_scores", "_leave_one_out", "_broken"):
         monkeypatch.setattr(validation, part, lambda *_: {})
-    monkeypatch.setattr(trajectories, "measure", lambda *_: {})
+    monkeypatch.setattr(trajectories, "measure", lambda *_, **__: {})
     validate(copy)
     check_sums(copy)
     changed = set((copy / SUMS).read_text().splitlines()) ^ set(before)
@@ -233,13 +233,14 @@ def test_what_was_computed_is_written_before_searches_are_repeated(
     for part in ("_scores", "_leave_one_out"):
         monkeypatch.setattr(validation, part, lambda *_: {})
 
-    def stop(*_: Any) -> None:
+    def stop(*given: Any, **options: Any) -> None:
+        assert (given[-1], options) == (tmp_path / "searches", {"jobs": 2})
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trajectories, "measure", stop)
     monkeypatch.setattr(validation, "_broken", lambda *_: {"auc": 0.125})
     with pytest.raises(KeyboardInterrupt):
-        validate(copy)
+        validate(copy, searches=tmp_path / "searches", jobs=2)
     assert read_json(copy, REPORT)["validation"]["broken"] == {"auc": 0.125}
     assert "0.125" in (copy / CARD).read_text()
     check_sums(copy)
