@@ -57,7 +57,9 @@ def _validate(arguments: list[str]) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--real", type=Path, nargs="+", default=[], metavar="RUN", help="runs to repeat on it")
-    parser.add_argument("--optimizers", nargs="+", default=[], metavar="NAME", help="whose runs are repeated (all)")
+    parser.add_argument(
+        "--optimizers", nargs="+", metavar="NAME", help="whose runs are repeated, as the card names them (all)"
+    )
     parser.add_argument("--searches", type=Path, help="folder of the repeated searches; what is there is taken up")
     parser.add_argument("--jobs", type=int, default=1, help="searches at once")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """The command line: `automerge search | check | report | benchmark | export`.
 
-The only place that sees Hydra: it composes the configuration, turns it into plain dictionaries and draws progress.
+Hydra reads the command lines of searches and checks; what they do gets plain dictionaries.
 """
 
 from __future__ import annotations

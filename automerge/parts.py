@@ -162,7 +162,7 @@ def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         "report": _without(settings["report"], ("baseline",)),
-        "model": _without(settings["model"], FREE),
+        "model": _without(settings.get("model") or {}, FREE),
         "benchmark": benchmark and _without(benchmark, ("path",)),
     }
 

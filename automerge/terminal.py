@@ -127,4 +127,6 @@ def show_validation(console: Console, found: Mapping[str, Any]) -> None:
         known = " (in sample: the benchmark is made of these searches)" if searches["in_sample"] else ""
         lines = [f"{len(searches['optimizers'])} optimizers searched again: {ranked}{known}"]
         lines += [f"{name} was left out: {reason}" for name, reason in searches["left_out"].items()]
+        if others := searches["not_chosen"]:
+            lines.append(f"not chosen to be repeated: {', '.join(others)}")
         show_notes(console, lines, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,4 @@ def test_a_validation_that_cannot_be_done_is_refused_at_once(
         with pytest.raises(SystemExit, match="2"):
             cli.main(["benchmark", "validate", str(to), *options])
         assert words in " ".join(capsys.readouterr().err.split())
+    assert "validation" not in json.loads((to / "report.json").read_text())

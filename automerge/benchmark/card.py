@@ -148,6 +148,8 @@ def _part(key: str, content: Mapping[str, Any]) -> str:
     figures = dict(content)
     words = [IN_SAMPLE if figures.pop("in_sample", True) else OUT_OF_SAMPLE]
     words += [f"{name} was left out: {reason}." for name, reason in figures.pop("left_out", {}).items()]
+    if others := figures.pop("not_chosen", []):
+        words.append(f"Only some optimizers were chosen to be repeated, not {', '.join(others)}.")
     return f"{' '.join(words)}\n\n{_flat(figures)}"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ Found = TypeVar("Found")
 def each_done(work: Callable[[Thing], Found], things: Sequence[Thing], jobs: int) -> Iterator[tuple[Thing, Found]]:
     """Every thing with what came of the work on it, as they end; `jobs` at once, in this process if it is one.
 
-    Raises what the work raises; nothing else is begun then.
+    Raises what the work raises, once what was begun has ended; nothing else is begun then.
     """
     if jobs == 1:
         yield from ((thing, work(thing)) for thing in things)
@@ -23,9 +24,12 @@ def each_done(work: Callable[[Thing], Found], things: Sequence[Thing], jobs: int
     # Libraries read it as they are loaded; with several processes each has one core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(work, thing): thing for thing in things}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        running: dict[Future[Found], Thing] = {}
+        waiting = deque(things)
+        while waiting or running:
+            # Only what can begin is handed over: a worker that is interrupted would go on with whatever else it has.
+            while waiting and len(running) < jobs:
+                thing = waiting.popleft()
+                running[pool.submit(work, thing)] = thing
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()

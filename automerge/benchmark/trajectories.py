@@ -8,6 +8,7 @@ kept: what is finished there is not searched again, and what was stopped goes on
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from automerge.check.settings import GIVEN
 from automerge.components import faults
 from automerge.history import History
 from automerge.log import LOG, RunLog
-from automerge.parts import search
+from automerge.parts import search, versions
 
 N_POINTS = 21
 """Points of a mean curve, from no items to all."""
@@ -41,6 +42,9 @@ NOTHING = dict.fromkeys(GIVEN)
 
 CURVE = "curve.json"
 """Name of the file in a repeated search's folder that holds its curve, and of which benchmark and settings it is."""
+
+FAULT = "fault.txt"
+"""Name of the file in the folder of a search that raised, with its traceback."""
 
 RUNNER = {"_target_": "automerge.runners.virtual.VirtualRunner", "n_workers": 1}
 
@@ -80,30 +84,49 @@ class Curve:
         return np.where(last >= 0, self.hypervolume[np.maximum(last, 0)], 0.0)
 
 
-def chosen(runs: Sequence[Mapping[str, Any]], optimizers: Sequence[str] = ()) -> list[Mapping[str, Any]]:
+def chosen(runs: Sequence[Mapping[str, Any]], optimizers: Sequence[str] | None = None) -> list[Mapping[str, Any]]:
     """The comparable runs of the named optimizers, or of all.
 
     Raises ValueError for an optimizer without such runs.
     """
     found = comparable(runs)
     names = sorted({run["optimizer"] for run in found})
-    if unknown := sorted(set(optimizers).difference(names)):
+    if unknown := sorted(set(optimizers or ()).difference(names)):
         known = f"those with {LEAST_SEEDS} comparable runs, {', '.join(names)}" if names else "none, as no runs compare"
         raise ValueError(f"optimizers: expected {known}; got {', '.join(unknown)}")
-    return [run for run in found if run["optimizer"] in (optimizers or names)]
+    return [run for run in found if optimizers is None or run["optimizer"] in optimizers]
+
+
+def refuse_others(folder: Path, runs: Sequence[Mapping[str, Any]], searches: Path) -> None:
+    """Raises ValueError if the folder `searches` holds other searches than those of the runs on this benchmark."""
+    if searches.exists() and not searches.is_dir():
+        raise ValueError(f"expected a folder for the repeated searches, but {searches} is a file; name a new folder")
+    found = [run["name"] for run in runs if _kept(searches / run["name"], _identity(folder, run)) is None]
+    if found:
+        raise ValueError(
+            f"{searches} holds searches of another benchmark, with other settings or of other versions of automerge or "
+            f"its packages, such as {found[0]}; name a new folder"
+        )
 
 
 def measure(
-    folder: Path, runs: Sequence[Mapping[str, Any]], real: pd.DataFrame, searches: Path, *, jobs: int = 1
+    folder: Path,
+    runs: Sequence[Mapping[str, Any]],
+    real: pd.DataFrame,
+    searches: Path,
+    *,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """The figures of `compared` for these runs, all comparable, repeated on the benchmark in this folder.
 
     `real` holds their own trajectories. `scale` tells in words the fidelities and budget that they had; `left_out` by
     optimizer why it cannot be built here, such as for a package that is not there. Without runs the result is empty.
-    The repeated searches go into the folder `searches`, `jobs` at once. Raises as `simulate` does.
+    The repeated searches go into the folder `searches`, `jobs` at once. Raises as `refuse_others` does, and
+    RuntimeError for a search that raises.
     """
     if not runs:
         return {}
+    refuse_others(folder, runs, searches)
     found = {run["optimizer"]: "; ".join(faults("optimizer", run["settings"]["optimizer"], **NOTHING)) for run in runs}
     left_out = {name: why for name, why in sorted(found.items()) if why}
     repeated = [run for run in runs if run["optimizer"] not in left_out]
@@ -121,7 +144,8 @@ def measure(
 def comparable(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The runs, as the metadata of a benchmark tell them, that can be compared with each other.
 
-    These are of one scale: the one with most optimizers of LEAST_SEEDS runs, then with most runs.
+    These are of one scale, fidelities and budget: the one with most optimizers of LEAST_SEEDS runs, then with most
+    runs. A run that was given recipes is left out, which a benchmark need not know.
     """
     by_scale: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
@@ -141,10 +165,31 @@ def simulate(folder: Path, run: Mapping[str, Any], to: Path) -> Curve:
     """The curve of a run, as the metadata of a benchmark tell it, repeated on the benchmark in this folder.
 
     Its log lies in the folder `to`, from which it is gone on with. Raises ValueError if what lies there is the search
-    of another benchmark or of other settings.
+    of another benchmark, with other settings or of other versions.
     """
+    identity = _identity(folder, run)
+    points = _kept(to, identity)
+    if points is None:
+        raise ValueError(
+            f"{to} holds a search of another benchmark, with other settings or versions; name a new folder"
+        )
+    if not points:
+        # What is begun is told apart from other searches too.
+        to.mkdir(parents=True, exist_ok=True)
+        _keep(to, identity, [])
+        settings = _settings(folder, run)
+        with RunLog(to / LOG) as log:
+            for _ in search(settings, assemble(settings), log):
+                pass
+            history = replace(History.of(log), reference_point=np.array(run["reference_point"]))
+        points = history.trajectory()
+        _keep(to, identity, points)
+    return Curve.through(points, optimizer=run["optimizer"], seed=run["seed"])
+
+
+def _settings(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     given = run["settings"]
-    settings = {
+    return {
         "seed": run["seed"],
         "benchmark": {"path": str(folder), "seed": 0},
         "optimizer": given["optimizer"],
@@ -154,29 +199,44 @@ def simulate(folder: Path, run: Mapping[str, Any], to: Path) -> Curve:
         "runner": RUNNER,
         **dict.fromkeys(("costs", "weights", "constraints")),
     }
-    point = list(run["reference_point"])
-    identity = {"benchmark": fingerprint(folder), "settings": settings, "reference_point": point}
-    if (to / CURVE).is_file():
-        content = json.loads((to / CURVE).read_text(encoding="utf-8"))
-        if content["of"] != identity:
-            raise ValueError(f"{to} holds a search of another benchmark or with other settings; name a new folder")
-        points = content["points"]
-    else:
-        to.mkdir(parents=True, exist_ok=True)
-        with RunLog(to / LOG) as log:
-            for _ in search(settings, assemble(settings), log):
-                pass
-            history = replace(History.of(log), reference_point=np.array(point))
-        points = history.trajectory()
-        draft = to / f"{CURVE}.part"
-        draft.write_text(json.dumps({"of": identity, "points": points}) + "\n", encoding="utf-8")
-        draft.replace(to / CURVE)
-    return Curve.through(points, optimizer=run["optimizer"], seed=run["seed"])
+
+
+def _identity(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a repeated search what it is, ready for JSON; the benchmark is known by its content."""
+    settings = {**_settings(folder, run), "benchmark": fingerprint(folder)}
+    content = {"settings": settings, "reference_point": list(run["reference_point"]), "versions": versions()}
+    return dict(json.loads(json.dumps(content)))
+
+
+def _kept(to: Path, identity: Mapping[str, Any]) -> list[tuple[int, float]] | None:
+    """The points of the curve in a folder, none if the search is not finished; None for a search that is another."""
+    if not (to / CURVE).is_file():
+        return []
+    content = json.loads((to / CURVE).read_text(encoding="utf-8"))
+    return content["points"] if content["of"] == identity else None
+
+
+def _keep(to: Path, identity: Mapping[str, Any], points: Sequence[tuple[int, float]]) -> None:
+    draft = to / f"{CURVE}.part"
+    draft.write_text(json.dumps({"of": identity, "points": points}) + "\n", encoding="utf-8")
+    draft.replace(to / CURVE)
 
 
 def _simulated(folder: Path, searches: Path, told: str) -> Curve:
     run = json.loads(told)
-    return simulate(folder, run, searches / run["name"])
+    to = searches / run["name"]
+    to.mkdir(parents=True, exist_ok=True)
+    try:
+        found = simulate(folder, run, to)
+    except Exception as fault:
+        # Not every exception passes between processes, and none of them tells which search it ended.
+        (to / FAULT).write_text(traceback.format_exc(), encoding="utf-8")
+        raise RuntimeError(
+            f"the search of {run['name']} could not be repeated ({type(fault).__name__}: {fault}); see {FAULT} in its "
+            "folder, or repeat those of other optimizers only"
+        ) from fault
+    (to / FAULT).unlink(missing_ok=True)
+    return found
 
 
 def _measured(run: Mapping[str, Any], trajectories: pd.DataFrame) -> Curve:

@@ -61,7 +61,7 @@ def validate(
     folder: Path,
     *,
     real: Sequence[Path] = (),
-    optimizers: Sequence[str] = (),
+    optimizers: Sequence[str] | None = None,
     searches: Path | None = None,
     jobs: int = 1,
     seed: int = 0,
@@ -87,6 +87,8 @@ def validate(
     data = read_exported(folder)
     searched = _real(real, data, metadata["name"]) if real else data
     runs = trajectories.chosen(searched.runs, optimizers)
+    if searches is not None:
+        trajectories.refuse_others(folder, runs, searches)
     scores = _scores(data)
     fitted = {place: _fitted(each, each.X, seed) for place, each in scores.items()}
     own = {place: _quality(scores[place], each.predicted) for place, each in fitted.items()}
@@ -102,7 +104,11 @@ def validate(
     _write(folder, metadata, found)
     with nullcontext(searches) if searches else TemporaryDirectory() as kept:
         figures = trajectories.measure(folder, runs, searched.trajectories, Path(kept), jobs=jobs)
-    found["trajectories"] = {"in_sample": not real, **figures} if figures else {}
+    if figures:
+        others = {run["optimizer"] for run in trajectories.comparable(searched.runs)}
+        not_chosen = sorted(others - {run["optimizer"] for run in runs})
+        figures = {"in_sample": not real, "not_chosen": not_chosen, **figures}
+    found["trajectories"] = figures
     _write(folder, metadata, found)
     return found
 

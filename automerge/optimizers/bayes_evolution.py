@@ -9,8 +9,8 @@ evaluate, first on few items; the model says which go further, and which belong 
    whole model come first.
 3. Choice: the exact expected hypervolume improvement of every candidate picks finalists, qLogNEHVI the batch among
    them, with what is under way pending.
-4. Fidelity: successive halving, ordered by beliefs instead of measured means; a promotion goes on in pieces and is
-   given up once the trial has hardly a chance to reach the front.
+4. Fidelity: successive halving, ordered by beliefs instead of measured means, of trials that may reach the front; with
+   racing a promotion goes on in pieces and is given up once the trial has hardly a chance.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class BayesEvolution:
         return self._first_rung
 
     def _promotion(self, landscape: Landscape) -> Proposal | None:
-        """The next piece of a promotion under way, or of a new one, of a trial that may reach the front."""
+        """The next piece of a promotion under way, or a new promotion, of a trial that may reach the front."""
         rungs = self._ledger.ladder.rungs
         if self._ledger.first_stop == rungs[-1]:
             return None

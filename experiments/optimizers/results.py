@@ -31,11 +31,22 @@ class Results:
 
     @staticmethod
     def read(folder: Path) -> Results:
-        """The results of all finished runs below a folder. Raises ValueError if there are none."""
+        """The results of all finished runs below a folder.
+
+        Raises ValueError if there are none, or one of an optimizer or a problem that the study no longer has.
+        """
         files = sorted(folder.glob(f"*/*/{FIGURES}"))
         if not files:
             raise ValueError(f"no finished run of this scale below {folder}; start `run` with the same options first")
-        return Results([json.loads(file.read_text()) for file in files])
+        runs = {file: json.loads(file.read_text()) for file in files}
+        strange = [
+            str(file.parent)
+            for file, run in runs.items()
+            if run["optimizer"] not in CONTESTANTS or run["problem"] not in PROBLEMS
+        ]
+        if strange:
+            raise ValueError(f"the study has no such optimizer or problem now; move away {', '.join(strange)}")
+        return Results(list(runs.values()))
 
     def only(self, optimizers: Sequence[str]) -> Results:
         """The results of some of the optimizers."""

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from automerge.benchmark.folder import read_metadata
 from automerge.benchmark.simulation import fingerprint
+from automerge.benchmark.trajectories import comparable
 from automerge.benchmark.validation import validate
 from experiments.smm_bench import collection, figures, study
 from experiments.smm_bench.problems import FIRST_REAL_SEED, PROBLEMS, SHARES, STUDIED, Scale, existing
@@ -75,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
                         help="also without the optimizers that have no finished run")  # fmt: skip
     check = commands.add_parser("validate", parents=[common, some, jobs], help="measure how far they can be trusted")
     check.set_defaults(command=_validate)
-    check.add_argument("--optimizers", nargs="+", default=[], metavar="NAME",
+    check.add_argument("--optimizers", nargs="+", metavar="NAME",
                        help="whose runs are repeated on a benchmark, by their names in it (all)")  # fmt: skip
     compare = commands.add_parser("study", parents=[common, jobs], help="run what is missing of the comparison")
     compare.set_defaults(command=_study)
@@ -115,11 +117,19 @@ def _export(options: argparse.Namespace, scale: Scale) -> int:
 
 def _validate(options: argparse.Namespace, _: Scale) -> int:
     names = [name for name in PROBLEMS if name in options.problems]
-    for name in [*names, *([collection.RANDOM_ONLY] if STUDIED in names else [])]:
-        folder = options.to / name
-        searches = options.folder / "searches" / f"{name}-{fingerprint(folder)}"
-        found = validate(folder, optimizers=options.optimizers, searches=searches, jobs=options.jobs)
-        print(f"{name}: {json.dumps(found['interpolation'])}", flush=True)
+    folders = [options.to / name for name in [*names, *([collection.RANDOM_ONLY] if STUDIED in names else [])]]
+    known = {folder: {run["optimizer"] for run in comparable(read_metadata(folder)["runs"])} for folder in folders}
+    wanted = options.optimizers
+    if unknown := sorted(set(wanted or ()).difference(*known.values())):
+        listed = ", ".join(sorted(set().union(*known.values())))
+        raise ValueError(
+            f"optimizers: none of the benchmarks has comparable runs of {', '.join(unknown)}, only {listed}"
+        )
+    for folder in folders:
+        searches = options.folder / "searches" / f"{folder.name}-{fingerprint(folder)}"
+        own = None if wanted is None else sorted(known[folder].intersection(wanted))
+        found = validate(folder, optimizers=own, searches=searches, jobs=options.jobs)
+        print(f"{folder.name}: {json.dumps(found['interpolation'])}", flush=True)
     return 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.optimizers import problems as optimizers
-from experiments.optimizers.contestants import ABLATIONS
+from experiments.optimizers.contestants import FOCUS
 from experiments.optimizers.worker import FIGURES
 
 PROBLEMS = {"zoo-lfs": "lfs-2", "zoo-dis": "dis-2", "zoo-ps": "smm_ps", "zoo-dfs": "smm_dfs"}
@@ -74,4 +74,5 @@ def existing(folders: list[Path], problem: str) -> list[Path]:
                 "experiments.optimizers run` leaves them in the folder of a scale"
             )
     found = (file.parent for folder in folders for file in folder.glob(f"{PROBLEMS[problem]}/*/{FIGURES}"))
-    return sorted(run for run in found if run.name.rpartition("-")[0] not in ABLATIONS)
+    # Ablations are named after it, also those that this version of the study no longer has.
+    return sorted(run for run in found if not run.name.startswith(f"{FOCUS}_"))

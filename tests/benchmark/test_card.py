@@ -51,7 +51,8 @@ def test_every_figure_of_a_validation_is_in_the_card(example_exported: Path) -> 
 
 def test_the_card_tells_of_intervals_and_of_repeated_searches_in_words(example_exported: Path) -> None:
     metadata, report = read_json(example_exported, METADATA), read_json(example_exported, REPORT)
-    searches = {"in_sample": True, "left_out": {"smac": "it needs SMAC"}, "tau": 0.5, "optimizers": {}}
+    left_out = {"smac": "it needs SMAC"}
+    searches = {"in_sample": True, "left_out": left_out, "not_chosen": ["tpe"], "tau": 0.5, "optimizers": {}}
     intervals = {"a": {"search": {"inside": 0.5, "noise_only": 0.25, "factor": 2.75, "calibrated": 0.875}}}
     report["validation"] = {"coverage": intervals, "trajectories": searches}
     text = card_text(metadata, report)
@@ -59,6 +60,7 @@ def test_the_card_tells_of_intervals_and_of_repeated_searches_in_words(example_e
     assert "| a | search | 0.5 | 0.25 | 2.75 | 0.875 |" in text
     assert "In sample: " in text
     assert "smac was left out: it needs SMAC." in text
+    assert "Only some optimizers were chosen to be repeated, not tpe." in text
     assert "In sample: " not in card_text(
         metadata, {**report, "validation": {"trajectories": {**searches, "in_sample": False}}}
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +28,18 @@ def test_several_jobs_work_in_other_processes() -> None:
     assert os.getpid() not in {process for _, process in found.values()}
 
 
+def marked(path: Path) -> None:
+    path.touch()
+    if path.name == "0":
+        raise ValueError("the first fails")
+    # All others end after the first.
+    while not path.with_name("0").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+
+
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_what_the_work_raises_is_raised(jobs: int) -> None:
-    with pytest.raises(ValueError, match=r"-1\.0 has no root"):
-        list(each_done(root, [-1.0, 4.0], jobs))
+def test_what_the_work_raises_is_raised_and_no_more_is_begun(tmp_path: Path, jobs: int) -> None:
+    with pytest.raises(ValueError, match="the first fails"):
+        list(each_done(marked, [tmp_path / str(number) for number in range(12)], jobs))
+    assert {path.name for path in tmp_path.iterdir()} == {str(number) for number in range(jobs)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from scipy.stats import sem
 
 from automerge.benchmark import trajectories
 from automerge.benchmark.dataset import read_runs
-from automerge.benchmark.trajectories import Curve, chosen, comparable, compared, measure, simulate
+from automerge.benchmark.trajectories import Curve, chosen, comparable, compared, measure, refuse_others, simulate
 from automerge.history import History
 from automerge.log import LOG, RunLog
+from automerge.parts import search
 from tests.benchmark.example import EVOLUTION, RANDOM, example_benchmark, example_run
+from tests.benchmark.simulated import make_benchmark, make_settings
 
 
 def curves(finals: dict[str, list[float]]) -> list[Curve]:
@@ -76,7 +80,8 @@ def told(optimizer: str, seed: int, trials: int = 40, start: tuple[str, ...] = (
     return {
         "optimizer": optimizer,
         "seed": seed,
-        "settings": {"fidelity": {"min": 1}, "budget": {"trials": trials}, "start": list(start)},
+        "reference_point": [0.0, 0.0],
+        "settings": {"fidelity": {"min": 1}, "budget": {"trials": trials}, "report": {}, "start": list(start)},
     }
 
 
@@ -93,6 +98,7 @@ def test_only_runs_of_named_optimizers_are_chosen() -> None:
     runs = [told(name, seed) for name in ("a", "b", "c") for seed in range(2)]
     assert chosen([*runs, told("d", 0)]) == runs
     assert chosen(runs, ["c", "a"]) == [*runs[:2], *runs[4:]]
+    assert chosen(runs, []) == []
     with pytest.raises(ValueError, match="expected those with 2 comparable runs, a, b, c; got d"):
         chosen([*runs, told("d", 0)], ["d", "a"])
     with pytest.raises(ValueError, match="expected none, as no runs compare; got a"):
@@ -115,6 +121,7 @@ def test_optimizers_that_cannot_be_built_here_are_left_out_and_told(
         return Curve(run["optimizer"], run["seed"], np.array([5]), np.array([0.5]))
 
     monkeypatch.setattr(trajectories, "simulate", simulated)
+    monkeypatch.setattr(trajectories, "fingerprint", lambda _: "made")
     found = measure(tmp_path, runs, rows, tmp_path)
     assert repeated == [tmp_path / "0", tmp_path / "1"]
     assert set(found["optimizers"]) == {"evolution"}
@@ -122,6 +129,88 @@ def test_optimizers_that_cannot_be_built_here_are_left_out_and_told(
     assert "No module named 'automerge.optimizers.gone'" in found["left_out"]["gone"]
     assert measure(tmp_path, runs[2:], rows, tmp_path)["optimizers"] == {}
     assert measure(tmp_path, [], rows, tmp_path) == {}
+
+
+def shown(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A benchmark in this folder, and a short run of it as its metadata tell it."""
+    benchmark = make_benchmark(folder / "made", breaks=False, tested=False)
+    run = told("random_search", 3)
+    run["name"] = "runs/random_search-3"
+    settings = make_settings(benchmark)
+    run["settings"] = {
+        "optimizer": RANDOM,
+        "fidelity": {"min": 6, "max": 60, "eta": 3},
+        "budget": {"trials": 6, "items": None, "minutes": None},
+        "report": settings["report"],
+        "start": [],
+    }
+    return benchmark, run
+
+
+def test_a_repeated_search_is_kept_and_one_that_was_stopped_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark, run = shown(tmp_path)
+    whole = simulate(benchmark, run, tmp_path / "whole")
+
+    def stopped(*given: Any) -> Iterator[Any]:
+        yield from islice(search(*given), 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trajectories, "search", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(benchmark, run, tmp_path / "stopped")
+    with RunLog(tmp_path / "stopped" / LOG, read_only=True) as log:
+        n_stopped = len(log.evaluations())
+    monkeypatch.setattr(trajectories, "search", search)
+    again = simulate(benchmark, run, tmp_path / "stopped")
+    with RunLog(tmp_path / "stopped" / LOG, read_only=True) as log:
+        assert 0 < n_stopped < len(log.evaluations())
+    assert (again.items == whole.items).all()
+    assert (again.hypervolume == whole.hypervolume).all()
+    # What is finished is read, by whatever name the benchmark is found.
+    monkeypatch.setattr(trajectories, "search", stopped)
+    monkeypatch.chdir(tmp_path)
+    assert (simulate(Path("made"), run, tmp_path / "stopped").items == whole.items).all()
+
+
+def test_searches_of_other_settings_versions_or_benchmarks_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark, run = shown(tmp_path)
+    searches = tmp_path / "searches"
+    refuse_others(benchmark, [run], searches)
+    simulate(benchmark, run, searches / run["name"])
+    refuse_others(benchmark, [run], searches)
+    for other in ({**run, "seed": 4}, {**run, "reference_point": [0.1, 0.0]}):
+        with pytest.raises(ValueError, match="such as runs/random_search-3; name a new folder"):
+            refuse_others(benchmark, [other], searches)
+    with pytest.raises(ValueError, match="name a new folder"):
+        simulate(benchmark, {**run, "seed": 4}, searches / run["name"])
+    with monkeypatch.context() as context:
+        context.setattr(trajectories, "versions", lambda: {"automerge": "9"})
+        with pytest.raises(ValueError, match="such as runs/random_search-3; name a new folder"):
+            refuse_others(benchmark, [run], searches)
+    monkeypatch.setattr(trajectories, "fingerprint", lambda _: "other")
+    with pytest.raises(ValueError, match="such as runs/random_search-3; name a new folder"):
+        refuse_others(benchmark, [run], searches)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file; name a new folder"):
+        refuse_others(benchmark, [run], tmp_path / "file")
+
+
+def test_a_search_that_raises_is_named_and_leaves_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark, run = shown(tmp_path)
+
+    def broken(*_: Any) -> None:
+        raise KeyError("gone")
+
+    monkeypatch.setattr(trajectories, "assemble", broken)
+    with pytest.raises(RuntimeError, match=r"runs/random_search-3 could not be repeated \(KeyError: 'gone'\)"):
+        measure(benchmark, [run], pd.DataFrame(), tmp_path / "searches")
+    assert "KeyError: 'gone'" in (tmp_path / "searches" / run["name"] / "fault.txt").read_text()
 
 
 @pytest.mark.slow
@@ -138,10 +227,6 @@ def test_runs_are_repeated_on_the_benchmark_above_their_own_reference_points(tmp
     assert len(logs) == 4
     assert measure(benchmark, data.runs, data.trajectories, searches) == found
     assert {path: path.stat().st_mtime_ns for path in searches.rglob(LOG)} == logs
-    # What lies there tells of this benchmark and these settings only.
-    first = data.runs[0]
-    with pytest.raises(ValueError, match="another benchmark or with other settings; name a new folder"):
-        simulate(benchmark, {**first, "seed": 9}, searches / first["name"])
     assert json.loads(json.dumps(found)) == found
     assert found["scale"] == "trials 12, min 12, max 60, eta 3"
     for name, label in {"evolution": "evolution", "random": "random_search"}.items():

@@ -63,7 +63,8 @@ def test_the_default_scale_collects_five_thousand_trials_of_every_problem() -> N
 
 
 def test_finished_runs_of_the_other_study_are_taken_in_by_problem_without_ablations(tmp_path: Path) -> None:
-    for name in ("lfs-2/tpe-5", "lfs-2/evolution-6", "lfs-2/bayes_evolution_racing-5", "smm_ps/tpe-5", "lfs-3/tpe-5"):
+    ablations = ("lfs-2/bayes_evolution_racing-5", "lfs-2/bayes_evolution_no_longer-5")
+    for name in ("lfs-2/tpe-5", "lfs-2/evolution-6", *ablations, "smm_ps/tpe-5", "lfs-3/tpe-5"):
         (tmp_path / name).mkdir(parents=True)
         if not name.endswith("6"):
             (tmp_path / name / "figures.json").touch()
