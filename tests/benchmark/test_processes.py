@@ -22,6 +22,7 @@ def test_one_job_works_here_in_order() -> None:
     assert found == [(4.0, (2.0, os.getpid())), (9.0, (3.0, os.getpid()))]
 
 
+@pytest.mark.slow
 def test_several_jobs_work_in_other_processes() -> None:
     found = dict(each_done(root, [4.0, 9.0, 16.0], 2))
     assert {number: root for number, (root, _) in found.items()} == {4.0: 2.0, 9.0: 3.0, 16.0: 4.0}
