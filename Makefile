@@ -31,7 +31,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

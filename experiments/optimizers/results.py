@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class Results:
     def only(self, optimizers: Sequence[str]) -> Results:
         """The results of some of the optimizers."""
         return Results([run for run in self.runs if run["optimizer"] in optimizers])
+
+    def with_seeds(self, seeds: Collection[int]) -> Results:
+        """The results of some of the seeds."""
+        return Results([run for run in self.runs if run["seed"] in seeds])
 
     def of(self, problem: str, optimizer: str) -> list[dict[str, Any]]:
         """The runs of one optimizer on one problem, by seed."""

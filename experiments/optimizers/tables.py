@@ -85,35 +85,46 @@ def differences(results: Results, focus: str) -> str:
 
 
 def reaching(results: Results, focus: str) -> str:
-    """By problem the best rival, the ratio of gains, and where the focus has what the best rival has at the end."""
+    """By problem the best rival, the ratio of gains, and where the focus has what the best rival has at the end.
+
+    The best rival is the one that the focus leads least on the seeds that both have, and these are compared.
+    """
     rows = []
     for problem in results.problems:
-        rivals = [name for name in results.optimizers if name != focus and results.of(problem, name)]
-        if not rivals or not results.of(problem, focus):
+        own = results.finals(problem, focus)
+        leads = {
+            name: pair.mean
+            for name in results.optimizers
+            if name != focus and (pair := paired(own, results.finals(problem, name))) is not None
+        }
+        if not leads:
             continue
+        best = min(leads, key=leads.__getitem__)
+        seeds = own.keys() & results.finals(problem, best).keys()
+        common = results.with_seeds(seeds)
 
-        def final(name: str, problem: str = problem) -> float:
-            return float(np.mean(list(results.finals(problem, name).values())))
+        def final(name: str, problem: str = problem, common: Results = common) -> float:
+            return float(np.mean(list(common.finals(problem, name).values())))
 
-        best = max(rivals, key=final)
         ratio = final(focus) / final(best) if final(best) > 0 else np.nan
-        tested = results.curves(problem, focus, "gain").mean(axis=0)
+        tested = common.curves(problem, focus, "gain").mean(axis=0)
         # The rival with its verification, the focus without: no one can say that the clock was stopped early.
         target = final(best)
-        searched = {name: results.trajectory(problem, name) for name in (focus, *rivals)}
-        goal = max(searched[name][-1] for name in rivals)
+        rivals = [name for name in leads if len(common.of(problem, name)) == len(seeds)]
+        goal = max(common.trajectory(problem, name)[-1] for name in rivals)
         rows.append(
             [
                 problem,
                 best,
+                str(len(seeds)),
                 _number(final(best)),
                 _number(final(focus)),
                 f"{ratio:.2f}" if np.isfinite(ratio) else "-",
                 _share(reached(SHARES, tested.tolist(), target)),
-                _share(reached(GRID.tolist(), searched[focus].tolist(), goal, steps=True)),
+                _share(reached(GRID.tolist(), common.trajectory(problem, focus).tolist(), goal, steps=True)),
             ]
         )
-    header = ["problem", "best rival", "its gain", f"gain of {focus}", "ratio"]
+    header = ["problem", "best rival", "seeds", "its gain", f"gain of {focus}", "ratio"]
     return _table([*header, "reached, test items", "reached, search items"], rows)
 
 
