@@ -209,9 +209,13 @@ def _identity(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(to: Path, identity: Mapping[str, Any]) -> list[tuple[int, float]] | None:
-    """The points of the curve in a folder, none if the search is not finished; None for a search that is another."""
+    """The points of the curve in a folder, none if the search is not finished; None for a search that is another.
+
+    Versions are those of packages: a change of automerge's own code is not seen until its version changes.
+    """
     if not (to / CURVE).is_file():
-        return []
+        # A log alone is that of another run, such as a real one.
+        return None if (to / LOG).exists() else []
     content = json.loads((to / CURVE).read_text(encoding="utf-8"))
     return content["points"] if content["of"] == identity else None
 
@@ -232,8 +236,8 @@ def _simulated(folder: Path, searches: Path, told: str) -> Curve:
         # Not every exception passes between processes, and none of them tells which search it ended.
         (to / FAULT).write_text(traceback.format_exc(), encoding="utf-8")
         raise RuntimeError(
-            f"the search of {run['name']} could not be repeated ({type(fault).__name__}: {fault}); see {FAULT} in its "
-            "folder, or repeat those of other optimizers only"
+            f"the search of {run['name']} could not be repeated ({type(fault).__name__}: {fault}); name a folder for the "
+            f"searches to find its traceback there, in {FAULT}, or repeat those of other optimizers only"
         ) from fault
     (to / FAULT).unlink(missing_ok=True)
     return found

@@ -10,6 +10,7 @@ python -m experiments.smm_bench report      # results.json, a figure, tables
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from automerge.benchmark.folder import read_metadata
 from automerge.benchmark.simulation import fingerprint
 from automerge.benchmark.trajectories import comparable
 from automerge.benchmark.validation import validate
+from automerge.parts import versions
 from experiments.smm_bench import collection, figures, study
 from experiments.smm_bench.problems import FIRST_REAL_SEED, PROBLEMS, SHARES, STUDIED, Scale, existing
 from experiments.smm_bench.worker import run_missing
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenProcessPool:
         print("a worker was killed, perhaps for memory; the same command goes on from the logs", file=sys.stderr)
         return 1
+    except RuntimeError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("validate", parents=[common, some, jobs], help="measure how far they can be trusted")
     check.set_defaults(command=_validate)
     check.add_argument("--optimizers", nargs="+", metavar="NAME",
-                       help="whose runs are repeated on a benchmark, by their names in it (all)")  # fmt: skip
+                       help="whose runs are repeated, where a benchmark has any, by their names in it (all)")  # fmt: skip
     compare = commands.add_parser("study", parents=[common, jobs], help="run what is missing of the comparison")
     compare.set_defaults(command=_study)
     compare.add_argument("--seeds", type=int, default=20, help="of simulated runs (%(default)s)", metavar="N")
@@ -117,7 +122,9 @@ def _export(options: argparse.Namespace, scale: Scale) -> int:
 
 def _validate(options: argparse.Namespace, _: Scale) -> int:
     names = [name for name in PROBLEMS if name in options.problems]
-    folders = [options.to / name for name in [*names, *([collection.RANDOM_ONLY] if STUDIED in names else [])]]
+    folders = [options.to / name for name in names]
+    if STUDIED in names and (options.to / collection.RANDOM_ONLY).is_dir():
+        folders.append(options.to / collection.RANDOM_ONLY)
     known = {folder: {run["optimizer"] for run in comparable(read_metadata(folder)["runs"])} for folder in folders}
     wanted = options.optimizers
     if unknown := sorted(set(wanted or ()).difference(*known.values())):
@@ -126,8 +133,10 @@ def _validate(options: argparse.Namespace, _: Scale) -> int:
             f"optimizers: none of the benchmarks has comparable runs of {', '.join(unknown)}, only {listed}"
         )
     for folder in folders:
-        searches = options.folder / "searches" / f"{folder.name}-{fingerprint(folder)}"
-        own = None if wanted is None else sorted(known[folder].intersection(wanted))
+        # Kept searches are those of a benchmark as it is and of the packages as they are.
+        packages = hashlib.sha256(json.dumps(versions()).encode()).hexdigest()[:8]
+        searches = options.folder / "searches" / f"{folder.name}-{fingerprint(folder)}-{packages}"
+        own = sorted(known[folder].intersection(wanted or ())) or None
         found = validate(folder, optimizers=own, searches=searches, jobs=options.jobs)
         print(f"{folder.name}: {json.dumps(found['interpolation'])}", flush=True)
     return 0

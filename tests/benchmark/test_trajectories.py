@@ -194,6 +194,10 @@ def test_searches_of_other_settings_versions_or_benchmarks_are_refused(
     monkeypatch.setattr(trajectories, "fingerprint", lambda _: "other")
     with pytest.raises(ValueError, match="such as runs/random_search-3; name a new folder"):
         refuse_others(benchmark, [run], searches)
+    monkeypatch.undo()
+    (searches / run["name"] / "curve.json").unlink()
+    with pytest.raises(ValueError, match="such as runs/random_search-3; name a new folder"):
+        refuse_others(benchmark, [run], searches)
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file; name a new folder"):
         refuse_others(benchmark, [run], tmp_path / "file")

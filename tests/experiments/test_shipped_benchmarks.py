@@ -30,4 +30,6 @@ def test_it_is_small_whole_and_validated_and_answers(name: str) -> None:
         assert np.isfinite(answers.values[~answers.broken]).all()
     sources = {each.name: each.measured for each in b.reference_configs if each.kind == "source"}
     assert {"base", "sort", "reverse"} <= set(sources)
-    assert "## Validation" in (folder / "CARD.md").read_text()
+    card = (folder / "CARD.md").read_text()
+    assert "## Validation" in card
+    assert "Searches: real against simulated" in card
