@@ -236,8 +236,8 @@ def _simulated(folder: Path, searches: Path, told: str) -> Curve:
         # Not every exception passes between processes, and none of them tells which search it ended.
         (to / FAULT).write_text(traceback.format_exc(), encoding="utf-8")
         raise RuntimeError(
-            f"the search of {run['name']} could not be repeated ({type(fault).__name__}: {fault}); name a folder for the "
-            f"searches to find its traceback there, in {FAULT}, or repeat those of other optimizers only"
+            f"the search of {run['name']} could not be repeated ({type(fault).__name__}: {fault}); name a folder for "
+            f"the searches to find its traceback there, in {FAULT}, or repeat those of other optimizers only"
         ) from fault
     (to / FAULT).unlink(missing_ok=True)
     return found

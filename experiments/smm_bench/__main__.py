@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("validate", parents=[common, some, jobs], help="measure how far they can be trusted")
     check.set_defaults(command=_validate)
     check.add_argument("--optimizers", nargs="+", metavar="NAME",
-                       help="whose runs are repeated, where a benchmark has any, by their names in it (all)")  # fmt: skip
+                       help="whose runs are repeated where a benchmark has any, by their names in it")  # fmt: skip
     compare = commands.add_parser("study", parents=[common, jobs], help="run what is missing of the comparison")
     compare.set_defaults(command=_study)
     compare.add_argument("--seeds", type=int, default=20, help="of simulated runs (%(default)s)", metavar="N")
