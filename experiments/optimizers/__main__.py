@@ -153,7 +153,7 @@ def write_report(options: argparse.Namespace, scale: Scale) -> int:
     figures.draw_hypervolumes(ranked, options.focus, options.to / "hypervolume.png")
     if ranking is not None:
         figures.draw_ranks(ranking, options.focus, options.to / "ranks.png")
-    parts = results.only((options.focus, *ABLATIONS))
+    parts = results.only((options.focus, *ABLATIONS)).of_problems(results.only(ABLATIONS).problems)
     if len(parts.optimizers) > 1:
         figures.draw_hypervolumes(parts, options.focus, options.to / "ablations.png")
     sections = {

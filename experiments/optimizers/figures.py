@@ -18,8 +18,8 @@ PANEL = (4.6, 3.6)
 """Width and height of a panel in inches."""
 
 N_COLUMNS = 3
-N_LEGEND = 4
-"""Names in a row of the legend."""
+LEGEND = 3.0
+"""Width of a name in the legend in inches."""
 
 DPI = 130
 
@@ -33,8 +33,9 @@ def draw_hypervolumes(results: Results, focus: str, path: Path) -> None:
         raise ValueError("no finished run of an optimizer that is no ablation; start `run` first")
     n_columns = min(N_COLUMNS, len(results.problems))
     n_rows = -(-len(results.problems) // n_columns)
-    n_legend = -(-len(results.optimizers) // N_LEGEND)
     width = max(PANEL[0] * n_columns, 8.0)
+    n_names = int(width // LEGEND)
+    n_legend = -(-(len(results.optimizers) + 1) // n_names)
     figure = Figure(figsize=(width, PANEL[1] * n_rows + 0.3 * n_legend + 0.2), layout="constrained")
     handles = {}
     for index, problem in enumerate(results.problems):
@@ -47,7 +48,7 @@ def draw_hypervolumes(results: Results, focus: str, path: Path) -> None:
             axes.set_xlabel("search items, share of the budget")
     names = [name for name in (*results.optimizers, REFERENCES) if name in handles]
     figure.legend(
-        [handles[name] for name in names], names, loc="outside lower center", ncols=N_LEGEND, frameon=False, fontsize=9
+        [handles[name] for name in names], names, loc="outside lower center", ncols=n_names, frameon=False, fontsize=9
     )
     figure.savefig(path, dpi=DPI)
 

@@ -56,6 +56,10 @@ class Results:
         """The results of some of the seeds."""
         return Results([run for run in self.runs if run["seed"] in seeds])
 
+    def of_problems(self, problems: Collection[str]) -> Results:
+        """The results of some of the problems."""
+        return Results([run for run in self.runs if run["problem"] in problems])
+
     def of(self, problem: str, optimizer: str) -> list[dict[str, Any]]:
         """The runs of one optimizer on one problem, by seed."""
         return [run for run in self.runs if (run["problem"], run["optimizer"]) == (problem, optimizer)]
