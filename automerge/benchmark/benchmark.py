@@ -141,7 +141,7 @@ class Benchmark:
         """
         models = self._seen(configs)
         numbers = self._numbers(n_items, split)
-        broken = self._breaks(models) > (self._luck(models, seed) if noise else 0.5)
+        broken = self._broken(models, seed) if noise else self._breaks(models) > 0.5
         k: dict[str, Values] = {}
         scores: dict[str, Values] = {}
         for task, n in numbers.items():
@@ -219,8 +219,7 @@ class Benchmark:
 
     def is_broken(self, genotypes: Configs, seed: int) -> NDArray[np.bool_]:
         """Which models are broken in the world of this seed, as `query` says, shape (n,)."""
-        models = self._seen(genotypes)
-        return np.asarray(self._breaks(models) > self._luck(models, seed))
+        return self._broken(self._seen(genotypes), seed)
 
     def seconds(self, genotypes: Configs) -> Seconds:
         """What models take to merge and to evaluate an item; NaN if no run told."""
@@ -305,10 +304,13 @@ class Benchmark:
             )
         )
 
-    def _luck(self, models: Models, seed: int) -> Values:
-        """By how much luck, uniform in [0, 1), models escape being broken, shape (n,)."""
-        states = started(models.hashes, self._break_key, self._seed(seed))
-        return np.asarray(uniforms(states, np.zeros(1, dtype=np.int64))[:, 0])
+    def _broken(self, models: Models, seed: int) -> NDArray[np.bool_]:
+        """Which models are broken, shape (n,): those whose luck, uniform in [0, 1), is below the probability."""
+        seed = self._seed(seed)
+        if files.BROKEN not in self._ensembles:
+            return np.zeros(len(models.inputs), dtype=bool)
+        states = started(models.hashes, self._break_key, seed)
+        return np.asarray(self._breaks(models) > uniforms(states, np.zeros(1, dtype=np.int64))[:, 0])
 
     def _seed(self, seed: int) -> int:
         if not _is_whole(seed) or not 0 <= seed < 1 << 64:
