@@ -11,14 +11,12 @@ import argparse
 import json
 import os
 import sys
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
+from automerge.benchmark.processes import each_done
 from automerge.benchmark.ranking import Ranking
 from experiments.optimizers import figures, tables
 from experiments.optimizers.cache import ScoreStore
@@ -98,21 +96,10 @@ def run_missing(options: argparse.Namespace, scale: Scale) -> int:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     faults = 0
-    done = 0
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        running: dict[Future[str], Job] = {}
-        waiting = deque(missing)
-        while waiting or running:
-            # Only what can begin is handed over: a worker that is interrupted would go on with whatever else it has.
-            while waiting and len(running) < options.jobs:
-                job = waiting.popleft()
-                running[pool.submit(work, job)] = job
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, fault = running.pop(future), future.result()
-                faults += bool(fault)
-                done += 1
-                outcome = f"FAULT {fault} (see {job.folder / FAULT})" if fault else summary(job)
-                print(f"[{done}/{len(missing)}] {job.name}: {outcome}", flush=True)
+    for number, (job, fault) in enumerate(each_done(work, missing, options.jobs), start=1):
+        faults += bool(fault)
+        outcome = f"FAULT {fault} (see {job.folder / FAULT})" if fault else summary(job)
+        print(f"[{number}/{len(missing)}] {job.name}: {outcome}", flush=True)
     return int(faults > 0)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from automerge import parts, run
 from automerge.benchmark import simulation
+from automerge.benchmark.processes import each_done
 from automerge.composition import composed
 from automerge.log import LOG, RunLog
 
@@ -70,21 +68,11 @@ def run_missing(jobs: Sequence[Job], n_processes: int) -> int:
     # Every library of a worker takes one thread, also those that read this when they are loaded.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    n_faults = n_done = 0
-    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        running: dict[Future[str], Job] = {}
-        waiting = deque(missing)
-        while waiting or running:
-            # Only what can begin is handed over: a worker that is interrupted would go on with whatever else it has.
-            while waiting and len(running) < n_processes:
-                job = waiting.popleft()
-                running[pool.submit(work, job)] = job
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, fault = running.pop(future), future.result()
-                n_done += 1
-                n_faults += bool(fault)
-                outcome = f"FAULT {fault} (see {job.folder / FAULT})" if fault else "done"
-                print(f"[{n_done}/{len(missing)}] {job.name}: {outcome}", flush=True)
+    n_faults = 0
+    for number, (job, fault) in enumerate(each_done(work, missing, n_processes), start=1):
+        n_faults += bool(fault)
+        outcome = f"FAULT {fault} (see {job.folder / FAULT})" if fault else "done"
+        print(f"[{number}/{len(missing)}] {job.name}: {outcome}", flush=True)
     return n_faults
 
 
