@@ -13,12 +13,15 @@ Thing = TypeVar("Thing")
 Found = TypeVar("Found")
 
 
-def each_done(work: Callable[[Thing], Found], things: Sequence[Thing], jobs: int) -> Iterator[tuple[Thing, Found]]:
-    """Every thing with what came of the work on it, as they end; `jobs` at once, in this process if it is one.
+def each_done(
+    work: Callable[[Thing], Found], things: Sequence[Thing], jobs: int, *, apart: bool = False
+) -> Iterator[tuple[Thing, Found]]:
+    """Every thing with what came of the work on it, as they end; `jobs` at once.
 
-    Raises what the work raises, once what was begun has ended; nothing else is begun then.
+    A single job works in this process or, as several do, `apart` from it, with threads and memory of its own. Raises
+    what the work raises, once what was begun has ended; nothing else is begun then.
     """
-    if jobs == 1:
+    if jobs == 1 and not apart:
         yield from ((thing, work(thing)) for thing in things)
         return
     # Libraries read it as they are loaded; with several processes each has one core.

@@ -121,17 +121,16 @@ def measure(
 
     `real` holds their own trajectories. `scale` tells in words the fidelities and budget that they had; `left_out` by
     optimizer why it cannot be built here, such as for a package that is not there. Without runs the result is empty.
-    The repeated searches go into the folder `searches`, `jobs` at once. Raises as `refuse_others` does, and
-    RuntimeError for a search that raises.
+    The repeated searches go into the folder `searches`, `jobs` at once. Raises RuntimeError for a search that raises,
+    also because its folder holds another.
     """
     if not runs:
         return {}
-    refuse_others(folder, runs, searches)
     found = {run["optimizer"]: "; ".join(faults("optimizer", run["settings"]["optimizer"], **NOTHING)) for run in runs}
     left_out = {name: why for name, why in sorted(found.items()) if why}
     repeated = [run for run in runs if run["optimizer"] not in left_out]
-    done = dict(each_done(partial(_simulated, folder, searches), [json.dumps(run) for run in repeated], jobs))
-    simulated = [done[json.dumps(run)] for run in repeated]
+    done = {run["name"]: curve for run, curve in each_done(partial(_simulated, folder, searches), repeated, jobs)}
+    simulated = [done[run["name"]] for run in repeated]
     settings = runs[0]["settings"]
     scale = (f"{key} {value}" for part in ("budget", "fidelity") for key, value in settings[part].items() if value)
     return {
@@ -226,8 +225,7 @@ def _keep(to: Path, identity: Mapping[str, Any], points: Sequence[tuple[int, flo
     draft.replace(to / CURVE)
 
 
-def _simulated(folder: Path, searches: Path, told: str) -> Curve:
-    run = json.loads(told)
+def _simulated(folder: Path, searches: Path, run: Mapping[str, Any]) -> Curve:
     to = searches / run["name"]
     to.mkdir(parents=True, exist_ok=True)
     try:

@@ -96,7 +96,7 @@ def run_missing(options: argparse.Namespace, scale: Scale) -> int:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     faults = 0
-    for number, (job, fault) in enumerate(each_done(work, missing, options.jobs), start=1):
+    for number, (job, fault) in enumerate(each_done(work, missing, options.jobs, apart=True), start=1):
         faults += bool(fault)
         outcome = f"FAULT {fault} (see {job.folder / FAULT})" if fault else summary(job)
         print(f"[{number}/{len(missing)}] {job.name}: {outcome}", flush=True)

@@ -69,7 +69,7 @@ def run_missing(jobs: Sequence[Job], n_processes: int) -> int:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     n_faults = 0
-    for number, (job, fault) in enumerate(each_done(work, missing, n_processes), start=1):
+    for number, (job, fault) in enumerate(each_done(work, missing, n_processes, apart=True), start=1):
         n_faults += bool(fault)
         outcome = f"FAULT {fault} (see {job.folder / FAULT})" if fault else "done"
         print(f"[{number}/{len(missing)}] {job.name}: {outcome}", flush=True)

@@ -23,6 +23,13 @@ def test_one_job_works_here_in_order() -> None:
 
 
 @pytest.mark.slow
+def test_a_single_job_works_in_another_process_if_it_is_to_be_apart() -> None:
+    ((number, (found, process)),) = each_done(root, [4.0], 1, apart=True)
+    assert (number, found) == (4.0, 2.0)
+    assert process != os.getpid()
+
+
+@pytest.mark.slow
 def test_several_jobs_work_in_other_processes() -> None:
     found = dict(each_done(root, [4.0, 9.0, 16.0], 2))
     assert {number: root for number, (root, _) in found.items()} == {4.0: 2.0, 9.0: 3.0, 16.0: 4.0}
