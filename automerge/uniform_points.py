@@ -30,11 +30,41 @@ MOST = 4096
 CHUNK = 128
 """Points that are repaired together."""
 
+ABSENT = 0.5
+"""Chance of a source beyond the second to be absent from a random uniform merge."""
+
 WEIGHT = "weight:"
 """How the roles of genes begin that are the weight of a source."""
 
 Axis = tuple[NDArray[np.int64], NDArray[np.float64]]
 """The genes that are set alike, and the values that they take."""
+
+
+class UniformSamples:
+    """Draws points of the first grid, but with half the step of strengths, in which two or more sources take part.
+
+    Which of them is tossed: of many sources a grid has mostly merges of nearly all of them, which seldom are the best.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._axes = _axes(space, 0, is_common=False, step=STEP / 2)
+        roles = [space.genes[columns[0]].role for columns, _ in self._axes]
+        self._weights = [k for k, role in enumerate(roles) if role.startswith(WEIGHT)]
+
+    @property
+    def n_sources(self) -> int:
+        """Number of sources that have weights."""
+        return len(self._weights)
+
+    def draw(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """n canonical genotypes, shape (n, n_genes), some of which may be equal."""
+        choices = rng.integers([len(values) for _, values in self._axes], size=(n, len(self._axes)))
+        # The two largest of random numbers are in, and the others by chance.
+        luck = rng.random((n, self.n_sources))
+        absent = (luck < ABSENT) & (luck < np.sort(luck, axis=1)[:, -2:][:, :1])
+        choices[:, self._weights] = np.where(absent, 0, np.maximum(choices[:, self._weights], 1))
+        return _genotypes(self._space, self._axes, choices)
 
 
 def uniform_points(space: Space, *, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -45,7 +75,7 @@ def uniform_points(space: Space, *, seed: int) -> Iterator[NDArray[np.float64]]:
     for level in range(N_LEVELS):
         for is_common in (True, False):
             rng = np.random.default_rng([seed, level, is_common])
-            axes = _axes(space, level, is_common=is_common)
+            axes = _axes(space, level, is_common=is_common, step=STEP / 2**level)
             choices = _choices(axes, rng)
             for start in range(0, len(choices), CHUNK):
                 yield from _genotypes(space, axes, choices[start : start + CHUNK])
@@ -58,20 +88,19 @@ def _genotypes(space: Space, axes: Sequence[Axis], choices: NDArray[np.int64]) -
     return space.repair(X)
 
 
-def _axes(space: Space, level: int, *, is_common: bool) -> list[Axis]:
-    """The axes of a grid; `is_common` makes one of all weights."""
+def _axes(space: Space, level: int, *, is_common: bool, step: float) -> list[Axis]:
+    """The axes of a grid; `is_common` makes one of all weights, which lie `step` apart."""
     by_role: dict[str, list[int]] = {}
     for column, gene in enumerate(space.genes):
         role = WEIGHT if is_common and gene.role.startswith(WEIGHT) else gene.role
         by_role.setdefault(role, []).append(column)
-    return [(np.array(columns), _values(space, columns[0], level)) for columns in by_role.values()]
+    return [(np.array(columns), _values(space, columns[0], level, step)) for columns in by_role.values()]
 
 
-def _values(space: Space, column: int, level: int) -> NDArray[np.float64]:
+def _values(space: Space, column: int, level: int, step: float) -> NDArray[np.float64]:
     """The values that a gene takes in a grid."""
     gene = space.genes[column]
     if gene.role.startswith(WEIGHT):
-        step = STEP / 2**level
         return np.asarray(step * np.arange(math.ceil(gene.lower / step), math.floor(gene.upper / step) + 1))
     if level == 0 and gene.role.startswith(BLOCK):
         return _blocks(space, column)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from automerge.protocols import Space
-from automerge.uniform_points import uniform_points
+from automerge.spaces.lfs import LayerwiseFusion
+from automerge.uniform_points import UniformSamples, uniform_points
 from tests.conformance.members import SPACES, lfs
 
 
@@ -48,3 +49,22 @@ def test_of_many_sources_a_part_of_the_grid_is_drawn() -> None:
     many = SPACES["lfs, four sources"]()
     X = points(many, 300)
     assert len({row.tobytes() for row in X}) == 300
+
+
+def test_samples_are_uniform_merges_of_two_or_more_sources_and_reach_every_number_of_them() -> None:
+    space = LayerwiseFusion(sources=["a", "b", "c", "d"], n_layers=2, methods=["task_arithmetic"])
+    X = UniformSamples(space).draw(400, np.random.default_rng(0))
+    weights = X[:, 1:5]
+    numbers = (weights > 0).sum(axis=1)
+    assert set(numbers) == {2, 3, 4}
+    assert (weights % 0.25 == 0).all()
+    assert weights.max() == 1.5
+    columns = [k for k, gene in enumerate(space.genes) if gene.role == "weight:a"]
+    assert (X[:, columns] == X[:, columns[:1]]).all()
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_samples_are_canonical(name: str) -> None:
+    space = SPACES[name]()
+    X = UniformSamples(space).draw(10, np.random.default_rng(0))
+    assert (space.repair(X) == X).all()

@@ -25,6 +25,7 @@ from linear_operator.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 from torch import Tensor
 
+from automerge.acquisition.improvement import boxes
 from automerge.botorch_kernels import disable_compilation
 
 N_SAMPLES = 32
@@ -33,8 +34,33 @@ N_SAMPLES = 32
 MAX_HYPERVOLUME = 3
 """Objectives up to which hypervolumes are computed; beyond, random weights make one number of them (ParEGO)."""
 
-MAX_POINTS = 24
-"""Known and pending points up to which the hypervolumes of that many objectives are: they take seconds beyond."""
+MAX_POINTS = 64
+"""Known and pending points up to which the hypervolumes of that many objectives are: they take too long beyond."""
+
+
+class Division(torch.nn.Module):
+    """What of three objectives a front leaves to gain, in the form that BoTorch's acquisitions ask for."""
+
+    def __init__(self, ref_point: Tensor, Y: Tensor) -> None:
+        super().__init__()
+        lower, upper = boxes(Y.numpy(), ref_point.numpy())
+        self._bounds = torch.as_tensor(np.stack([lower, upper]))
+
+    def get_hypercell_bounds(self) -> Tensor:
+        """Lower and upper corners of boxes, shape (2, n_boxes, 3)."""
+        return self._bounds
+
+
+class ImprovementOfThree(qLogNoisyExpectedHypervolumeImprovement):  # type: ignore[misc]  # botorch has no types
+    """BoTorch's acquisition for three objectives, with a faster division of the space above each sampled front."""
+
+    @property
+    def p_class(self) -> type[Division]:
+        """The division, in place of the one that BoTorch sets."""
+        return Division
+
+    @p_class.setter
+    def p_class(self, _: Any) -> None: ...
 
 
 class FinitePosterior(Model):  # type: ignore[misc]  # botorch has no types
@@ -140,6 +166,8 @@ def _acquisition(
         return qLogNoisyExpectedImprovement(objective=achieved, **common)
     few = model.num_outputs < MAX_HYPERVOLUME or len(baseline) + len(pending) <= MAX_POINTS
     if model.num_outputs <= MAX_HYPERVOLUME and few:
-        return qLogNoisyExpectedHypervolumeImprovement(ref_point=torch.as_tensor(reference), **common)
+        three = model.num_outputs == MAX_HYPERVOLUME
+        acquisition = ImprovementOfThree if three else qLogNoisyExpectedHypervolumeImprovement
+        return acquisition(ref_point=torch.as_tensor(reference), **common)
     weights = torch.as_tensor(rng.dirichlet(np.ones(model.num_outputs)))
     return qLogNParEGO(scalarization_weights=weights, **common)

@@ -30,8 +30,35 @@ def boxes(front: Points, reference: Points) -> NDArray[np.float64]:
     if len(reference) == 1:
         return np.array([[[above.max() if len(above) else reference[0]]], [[np.inf]]])
     kept = above[is_non_dominated(above)] if len(above) else above.reshape(0, len(reference))
+    if len(reference) == 3:
+        return boxes_of_three(kept, reference)
     partition = FastNondominatedPartitioning(torch.as_tensor(reference), torch.as_tensor(kept))
     return np.asarray(partition.get_hypercell_bounds().numpy())
+
+
+def boxes_of_three(front: Points, reference: Points) -> NDArray[np.float64]:
+    """`boxes` of three objectives, for points above the reference point: BoTorch's division takes 100 times as long.
+
+    From the best third value down, the plane of the other two is kept as strips that lie beside each other along the
+    first, each free from some second value on. A point ends the strips that it reaches into, as boxes down to its third
+    value, and puts its own in their place.
+    """
+    first, second, third = reference.tolist()
+    # Where a strip begins and ends, from where it is free, and from which third value down.
+    strips = [(first, math.inf, second, math.inf)]
+    found: list[tuple[float, ...]] = []
+    for x, y, z in sorted(front.tolist(), key=lambda point: -point[2]):
+        reached = [strip for strip in strips if strip[0] < x and strip[2] < y]
+        if not reached:
+            continue
+        found += [(low, free, z, high, math.inf, top) for low, high, free, top in reached if top > z]
+        before = [strip for strip in strips if strip[0] < x and strip[2] >= y]
+        after = [strip for strip in strips if strip[0] >= x]
+        _, end, free, _ = reached[-1]
+        rest = [(x, end, free, z)] if end > x else []
+        strips = [*before, (reached[0][0], x, y, z), *rest, *after]
+    found += [(low, free, third, high, math.inf, top) for low, high, free, top in strips]
+    return np.array(found).reshape(-1, 2, 3).transpose(1, 0, 2)
 
 
 def expected_improvement(

@@ -12,15 +12,14 @@ from automerge.landscape.model import Landscape
 from automerge.pareto import best_first
 from automerge.protocols import Genotypes
 
-FINALISTS = {1: 64, 2: 48, 3: 32}
-"""Candidates among which BoTorch chooses, by the number of objectives; the cost of a hypervolume grows with it."""
+FINALISTS = 48
+"""Candidates among which BoTorch chooses."""
 
-MORE_FINALISTS = 48
+BASELINE = 24
+"""Best known recipes with which they are compared."""
 
-BASELINE = {1: 32, 2: 24, 3: 14}
-"""Best known recipes with which they are compared, likewise."""
-
-MORE_BASELINE = 24
+MORE_OF_ONE = 4 / 3
+"""How many times as many there are of both where one objective makes them cheap."""
 
 LEAST_BASELINE = 6
 """Known recipes that stay however many models are under way."""
@@ -49,13 +48,13 @@ def select(
     believed to reach the `aspiration`, above that; until then the way towards it counts. Candidates with the same
     features as another are one model and count once.
     """
-    m = len(reference)
     pool = pool[landscape.distinct(pool, np.vstack([known, pending]))]
     if (possible := landscape.keeps(pool) > 0).any():
         pool = pool[possible]
     if not len(pool):
         return pool
-    best = _best(landscape, known)[: max(LEAST_BASELINE, BASELINE.get(m, MORE_BASELINE) - len(pending))]
+    more = MORE_OF_ONE if len(reference) == 1 else 1
+    best = _best(landscape, known)[: max(LEAST_BASELINE, round(BASELINE * more) - len(pending))]
     front = landscape.believe(np.vstack([best, pending])).means
     belief = landscape.believe(pool)
     chance = landscape.chance(pool)
@@ -71,7 +70,7 @@ def select(
         reached = achievements(belief.means + draws * belief.deviations, reference, aspiration)
         gains = np.maximum(reached - achievements(front, reference, aspiration).max(), 0).mean(axis=0)
     gains = gains * chance
-    finalists = np.argsort(-gains, kind="stable")[: FINALISTS.get(m, MORE_FINALISTS)]
+    finalists = np.argsort(-gains, kind="stable")[: round(FINALISTS * more)]
     points = np.vstack([best, pending, pool[finalists]])
     n_best = len(best)
     first = n_best + len(pending)

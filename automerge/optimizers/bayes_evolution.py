@@ -35,7 +35,7 @@ from automerge.mating import mate, mate_by_gene, tied_share
 from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
-from automerge.uniform_points import uniform_points
+from automerge.uniform_points import UniformSamples
 from automerge.variation import Layout, new_sample
 
 OPERATOR = "acquisition"
@@ -43,6 +43,12 @@ OPERATOR = "acquisition"
 
 ELITE = 60
 """Known recipes from which candidates evolve."""
+
+INITIAL = 8
+"""Models before the landscape is asked, for every source beyond the first."""
+
+N_UNIFORM = 60
+"""Random uniform merges that are candidates too and that others evolve from, so that no region is ever out of sight."""
 
 HOPE = 0.05
 """Chance to reach the front below which a trial is not evaluated further."""
@@ -57,9 +63,10 @@ INSURANCE = 0.1
 class BayesEvolution:
     """Proposes what a model of the landscape believes to improve the front most, and promotes what it believes in.
 
-    `n_initial` is the number of models before the landscape is asked: samples of the space. Where fewer than so many of
-    the references in the space are uniform merges, every other one is such, a point of a grid. `batch` is the number of
-    models that are chosen at once, `n_generations` and `n_children` the size of the evolution inside the landscape.
+    `n_initial` is the number of models before the landscape is asked, by default INITIAL for every source beyond the
+    first: samples of the space and uniform merges, of two sources by turns unless as many of the references in the
+    space are uniform merges, of more sources one to three. `batch` is the number of models that are chosen at once,
+    `n_generations` and `n_children` the size of the evolution inside the landscape.
     Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
     gene by gene, without `rungs` every model is evaluated on all items. With `racing` a promotion is made in pieces and
     given up between them without hope, which costs more merges.
@@ -79,7 +86,7 @@ class BayesEvolution:
         ladder: Ladder,
         seed: int,
         constraints: Sequence[Constraint] = (),
-        n_initial: int = 8,
+        n_initial: int | None = None,
         batch: int = 4,
         n_generations: int = 8,
         n_children: int = 150,
@@ -101,13 +108,14 @@ class BayesEvolution:
             raise ValueError(f"first_rung: {first_rung} is none of the rungs {', '.join(map(str, ladder.rungs))}")
         self._first_rung: int | None = first_rung
         self._seed = seed
-        self._n_initial = n_initial
+        self._uniform = UniformSamples(space)
+        default = INITIAL * max(1, self._uniform.n_sources - 1)
+        self._n_initial = default if n_initial is None else n_initial
         self._batch = batch
         self._n_generations = n_generations
         self._n_children = n_children
         self._block_operators = block_operators
         self._pieces = PIECES if racing else 1
-        self._grid = uniform_points(space, seed=seed)
         self._chosen: deque[NDArray[np.float64]] = deque()
         self._pending: dict[bytes, NDArray[np.float64]] = {}
         self._goals: dict[int, int] = {}
@@ -226,9 +234,9 @@ class BayesEvolution:
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
         if self._begins_with_uniform_merge:
-            for genotype in self._grid:
+            for genotype in self._uniform.draw(N_UNIFORM, rng):
                 if self._ledger.is_new(genotype):
-                    return genotype, "grid"
+                    return genotype, "uniform"
         if self._landscape is not None and not self._chosen:
             self._choose(self._landscape, rng)
         while self._chosen:
@@ -244,9 +252,10 @@ class BayesEvolution:
         points = self._points(landscape, alive)
         elite = known[best_first(points)[:ELITE]]
         span = np.ptp(points, axis=0)
+        uniform = self._uniform.draw(N_UNIFORM, rng)
         pool = evolve(
             self._space,
-            elite,
+            np.vstack([elite, uniform]),
             lambda X: _fitness(landscape, X, span),
             self._vary,
             rng,
@@ -254,7 +263,7 @@ class BayesEvolution:
             n_children=self._n_children,
             n_parents=ELITE,
         )
-        pool = np.array([x for x in pool if self._ledger.is_new(x)]).reshape(-1, known.shape[1])
+        pool = np.array([x for x in [*pool, *uniform] if self._ledger.is_new(x)]).reshape(-1, known.shape[1])
         if not len(pool):
             return
         n_blind = int(rng.binomial(self._batch, INSURANCE))
@@ -279,9 +288,16 @@ class BayesEvolution:
 
     @property
     def _begins_with_uniform_merge(self) -> bool:
-        """Whether the next of the first models is to be a uniform merge."""
+        """Whether the next of the first models is to be a uniform merge.
+
+        The references are merges of all sources at equal strengths: of three and more that leaves most unknown.
+        """
+        if self._n_new >= self._n_initial:
+            return False
+        if self._uniform.n_sources > 2:
+            return self._n_new % 4 > 0
         n_known = sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
-        return n_known < self._n_initial and self._n_new < self._n_initial and self._n_new % 2 == 0
+        return n_known < self._n_initial and self._n_new % 2 == 0
 
     def _reference(self) -> NDArray[np.float64]:
         """The point above which improvements count, shape (n_objectives,): that of the user, else of the sources."""

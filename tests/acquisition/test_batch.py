@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.sampling.normal import SobolQMCNormalSampler
 
-from automerge.acquisition.batch import FinitePosterior, choose
+from automerge.acquisition.batch import FinitePosterior, ImprovementOfThree, choose
 
 
 def beliefs(means: np.ndarray, deviation: float = 0.01) -> FinitePosterior:
@@ -40,6 +42,25 @@ def test_the_candidate_that_dominates_is_chosen_first(m: int) -> None:
         seed=0,
     )
     assert chosen == [4]
+
+
+def test_with_three_objectives_improvements_are_those_of_botorch() -> None:
+    rng = np.random.default_rng(0)
+    model = beliefs(rng.random((12, 3)), deviation=0.1)
+    column = torch.arange(12).double()[:, None]
+    values = []
+    for kind in (qLogNoisyExpectedHypervolumeImprovement, ImprovementOfThree):
+        acquisition = kind(
+            model=model,
+            ref_point=torch.full((3,), 0.2).double(),
+            X_baseline=column[:6],
+            X_pending=column[6:8],
+            sampler=SobolQMCNormalSampler(torch.Size([16]), seed=0),
+            prune_baseline=False,
+            cache_root=False,
+        )
+        values.append(acquisition(column[8:, None]).exp().detach().numpy())
+    assert values[1] == pytest.approx(values[0], rel=1e-3, abs=1e-6)
 
 
 def test_what_is_under_way_is_not_chosen_again() -> None:

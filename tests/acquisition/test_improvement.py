@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
 
 from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
 from automerge.pareto import hypervolume
@@ -65,3 +67,20 @@ def test_many_candidates_are_answered_in_pieces_alike(monkeypatch: pytest.Monkey
     whole = expected_improvement(means, deviations, cells)
     monkeypatch.setattr("automerge.acquisition.improvement.CHUNK", 20)
     assert (expected_improvement(means, deviations, cells) == whole).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_three_objectives_are_divided_into_boxes_that_do_not_overlap_and_fill_what_is_left(seed: int) -> None:
+    """Against BoTorch's division: as large above every point, with equal values among the objectives too."""
+    rng = np.random.default_rng(seed)
+    front = np.round(rng.random((12, 3)), 1 + seed % 3)
+    reference = np.full(3, 0.15)
+    found = boxes(front, reference)
+    above = front[(front > reference).all(axis=1)]
+    expected = FastNondominatedPartitioning(torch.tensor(reference), torch.tensor(above)).get_hypercell_bounds().numpy()
+    for corner in rng.uniform(0.2, 1.2, size=(20, 3)):
+        sizes = [np.prod(np.clip(np.minimum(upper, corner) - lower, 0, None), axis=1).sum() for lower, upper in
+                 (found, expected)]  # fmt: skip
+        assert sizes[0] == pytest.approx(sizes[1])
+        inside = (found[0] < corner) & (corner <= found[1])
+        assert inside.all(axis=1).sum() == (growth(front, reference, corner[None])[0] > 1e-12)

@@ -16,7 +16,7 @@ from automerge.optimizers.random_search import RandomSearch
 from automerge.pareto import hypervolume
 from automerge.protocols import Optimizer, Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
-from tests.conformance.members import dis, lfs
+from tests.conformance.members import SPACES, dis, lfs
 
 OBJECTIVES = (Objective("a"), Objective("b"))
 N_ITEMS = 270
@@ -155,7 +155,8 @@ def test_broken_regions_are_left_once_they_are_known() -> None:
         landscape.answer(optimizer, proposal)
     assert np.mean(deep[False]) > 0.2
     assert len(deep[True]) > 10
-    assert np.mean(deep[True]) < 0.15
+    # The first batch may have been chosen before.
+    assert np.mean(deep[True][4:]) < 0.15
 
 
 @pytest.mark.parametrize("bound", [5, 7])
@@ -219,7 +220,18 @@ def test_it_begins_with_uniform_merges_where_few_references_are_such(n_known: in
         origin = {"operator": REFERENCE, "name": str(number), "kind": "uniform"}
         landscape.answer(optimizer, Proposal(genotype, N_ITEMS, origin))
     asked = [optimizer.ask() for _ in range(8)]
-    assert [each.origin["operator"] for each in asked] == (["grid", "sample"] * 4 if n_known < 8 else ["sample"] * 8)
-    for proposal in (each for each in asked if each.origin["operator"] == "grid"):
+    assert [each.origin["operator"] for each in asked] == (["uniform", "sample"] * 4 if n_known < 8 else ["sample"] * 8)
+    for proposal in (each for each in asked if each.origin["operator"] == "uniform"):
         weights = proposal.genotype.reshape(-1, 3)[:, 1:]
         assert (weights == weights[0]).all()
+
+
+def test_of_three_sources_it_always_begins_with_uniform_merges_for_the_references_are_of_all_at_once() -> None:
+    space = SPACES["lfs, three sources"]()
+    optimizer = build(space, n_initial=None)
+    landscape = Landscape(space)
+    for number, genotype in enumerate(space.sample(16, np.random.default_rng(1))):
+        origin = {"operator": REFERENCE, "name": str(number), "kind": "uniform"}
+        landscape.answer(optimizer, Proposal(genotype, N_ITEMS, origin))
+    operators = [optimizer.ask().origin["operator"] for _ in range(16)]
+    assert operators == ["sample", "uniform", "uniform", "uniform"] * 4
