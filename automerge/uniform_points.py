@@ -1,4 +1,4 @@
-"""Grids over uniform merges, from coarse to fine: every layer alike, a few strengths of every method.
+"""Grids over uniform merges, from coarse to fine, and draws from them: all layers alike, strengths of every method.
 
 First all sources have one strength, then each its own; then all steps are halved, and what was left at its default is
 varied too. All genes of one role have one value throughout the model, the part outside the layers included: the method,
@@ -31,7 +31,7 @@ CHUNK = 128
 """Points that are repaired together."""
 
 ABSENT = 0.5
-"""Chance of a source beyond the second to be absent from a random uniform merge."""
+"""Chance of each source to be absent from a random uniform merge, if two others are there."""
 
 WEIGHT = "weight:"
 """How the roles of genes begin that are the weight of a source."""
@@ -43,25 +43,29 @@ Axis = tuple[NDArray[np.int64], NDArray[np.float64]]
 class UniformSamples:
     """Draws points of the first grid, but with half the step of strengths, in which two or more sources take part.
 
-    Which of them is tossed: of many sources a grid has mostly merges of nearly all of them, which seldom are the best.
+    Which of them is tossed, and those with the two best tosses always do: of many sources a grid has mostly merges of
+    nearly all of them, which seldom are the best. Weights are taken to begin at 0; methods that take sources by pairs,
+    or not below some share, leave out more of them.
     """
 
     def __init__(self, space: Space) -> None:
         self._space = space
         self._axes = _axes(space, 0, is_common=False, step=STEP / 2)
         roles = [space.genes[columns[0]].role for columns, _ in self._axes]
-        self._weights = [k for k, role in enumerate(roles) if role.startswith(WEIGHT)]
+        inside = [any(space.genes[column].depth >= 0 for column in columns) for columns, _ in self._axes]
+        self._weights = [k for k, role in enumerate(roles) if role.startswith(WEIGHT) and inside[k]]
 
     @property
-    def n_sources(self) -> int:
-        """Number of sources that have weights."""
+    def n_weighted(self) -> int:
+        """Number of sources that have weights in layers; none where layers are stacked as they are."""
         return len(self._weights)
 
     def draw(self, n: int, rng: np.random.Generator) -> Genotypes:
-        """n canonical genotypes, shape (n, n_genes), some of which may be equal."""
+        """n canonical genotypes, shape (n, n_genes), some of which may be equal; none where no source has weights."""
+        if not self._weights:
+            return np.empty((0, len(self._space.genes)))
         choices = rng.integers([len(values) for _, values in self._axes], size=(n, len(self._axes)))
-        # The two largest of random numbers are in, and the others by chance.
-        luck = rng.random((n, self.n_sources))
+        luck = rng.random((n, self.n_weighted))
         absent = (luck < ABSENT) & (luck < np.sort(luck, axis=1)[:, -2:][:, :1])
         choices[:, self._weights] = np.where(absent, 0, np.maximum(choices[:, self._weights], 1))
         return _genotypes(self._space, self._axes, choices)
@@ -117,7 +121,8 @@ def _blocks(space: Space, column: int) -> NDArray[np.float64]:
     if gene.role != f"{BLOCK}0":
         return np.array([gene.default])
     choices = space.to_configspace()[gene.name].choices
-    return np.array([choices.index(FUSED)] if FUSED in choices else range(gene.n_choices), dtype=np.float64)
+    # The first choice is no block at all.
+    return np.array([choices.index(FUSED)] if FUSED in choices else range(1, gene.n_choices), dtype=np.float64)
 
 
 def _choices(axes: Sequence[Axis], rng: np.random.Generator) -> NDArray[np.int64]:

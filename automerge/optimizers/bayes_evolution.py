@@ -5,8 +5,8 @@ evaluate, first on few items; the model says which go further, and which belong 
 
 1. Beliefs: a Gaussian process per task on the effective weights of the sources, from one row per recipe with known
    noise; trees beside it while rows are few; whether a model is broken is believed apart from how good it is.
-2. Candidates: NSGA-II on the beliefs, from the best recipes so far, with operators on blocks of depth; moves of the
-   whole model come first.
+2. Candidates: NSGA-II on the beliefs, from the best recipes so far and random uniform merges of some of the sources,
+   with operators on blocks of depth; moves of the whole model come first.
 3. Choice: the exact expected hypervolume improvement of every candidate picks finalists, qLogNEHVI the batch among
    them, with what is under way pending.
 4. Fidelity: successive halving, ordered by beliefs instead of measured means, of trials that may reach the front; with
@@ -45,7 +45,9 @@ ELITE = 60
 """Known recipes from which candidates evolve."""
 
 INITIAL = 8
-"""Models before the landscape is asked, for every source beyond the first."""
+"""Models before the landscape is asked, for every source beyond the first, from INITIAL to MOST_INITIAL."""
+
+MOST_INITIAL = 24
 
 N_UNIFORM = 60
 """Random uniform merges that are candidates too and that others evolve from, so that no region is ever out of sight."""
@@ -57,16 +59,17 @@ PIECES = 2
 """Evaluations in which a promotion from one rung to the next is made, so that it can be given up on the way."""
 
 INSURANCE = 0.1
-"""Share of new models that are children of the operators without the acquisition, against a wrong landscape."""
+"""Share of new models that are candidates drawn without the acquisition, against a wrong landscape."""
 
 
 class BayesEvolution:
     """Proposes what a model of the landscape believes to improve the front most, and promotes what it believes in.
 
     `n_initial` is the number of models before the landscape is asked, by default INITIAL for every source beyond the
-    first: samples of the space and uniform merges, of two sources by turns unless as many of the references in the
-    space are uniform merges, of more sources one to three. `batch` is the number of models that are chosen at once,
-    `n_generations` and `n_children` the size of the evolution inside the landscape.
+    first that is weighed, at least INITIAL and at most MOST_INITIAL: samples of the space and random uniform merges, of
+    two sources by turns unless as many of the references in the space are uniform merges, of more sources one to three.
+    `batch` is the number of models that are chosen at once, `n_generations` and `n_children` the size of the evolution
+    inside the landscape.
     Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
     gene by gene, without `rungs` every model is evaluated on all items. With `racing` a promotion is made in pieces and
     given up between them without hope, which costs more merges.
@@ -109,7 +112,7 @@ class BayesEvolution:
         self._first_rung: int | None = first_rung
         self._seed = seed
         self._uniform = UniformSamples(space)
-        default = INITIAL * max(1, self._uniform.n_sources - 1)
+        default = min(INITIAL * max(1, self._uniform.n_weighted - 1), MOST_INITIAL)
         self._n_initial = default if n_initial is None else n_initial
         self._batch = batch
         self._n_generations = n_generations
@@ -236,7 +239,7 @@ class BayesEvolution:
         if self._begins_with_uniform_merge:
             for genotype in self._uniform.draw(N_UNIFORM, rng):
                 if self._ledger.is_new(genotype):
-                    return genotype, "uniform"
+                    return genotype, "uniform_sample"
         if self._landscape is not None and not self._chosen:
             self._choose(self._landscape, rng)
         while self._chosen:
@@ -294,7 +297,7 @@ class BayesEvolution:
         """
         if self._n_new >= self._n_initial:
             return False
-        if self._uniform.n_sources > 2:
+        if self._uniform.n_weighted > 2:
             return self._n_new % 4 > 0
         n_known = sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
         return n_known < self._n_initial and self._n_new % 2 == 0

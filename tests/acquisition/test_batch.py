@@ -3,8 +3,9 @@ import pytest
 import torch
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
 from botorch.sampling.normal import SobolQMCNormalSampler
+from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
 
-from automerge.acquisition.batch import FinitePosterior, ImprovementOfThree, choose
+from automerge.acquisition.batch import Division, FinitePosterior, ImprovementOfThree, choose
 
 
 def beliefs(means: np.ndarray, deviation: float = 0.01) -> FinitePosterior:
@@ -60,6 +61,8 @@ def test_with_three_objectives_improvements_are_those_of_botorch() -> None:
             cache_root=False,
         )
         values.append(acquisition(column[8:, None]).exp().detach().numpy())
+        divided = {type(each) for each in acquisition.partitioning.box_decompositions}
+        assert divided == {Division if kind is ImprovementOfThree else FastNondominatedPartitioning}
     assert values[1] == pytest.approx(values[0], rel=1e-3, abs=1e-6)
 
 

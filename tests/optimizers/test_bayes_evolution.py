@@ -11,11 +11,13 @@ import pytest
 
 from automerge.fidelity import Ladder
 from automerge.landscape.survival import MINIMUM
+from automerge.optimizers import bayes_evolution
 from automerge.optimizers.bayes_evolution import OPERATOR, BayesEvolution
 from automerge.optimizers.random_search import RandomSearch
 from automerge.pareto import hypervolume
 from automerge.protocols import Optimizer, Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
+from automerge.spaces.lfs import LayerwiseFusion
 from tests.conformance.members import SPACES, dis, lfs
 
 OBJECTIVES = (Objective("a"), Objective("b"))
@@ -150,12 +152,13 @@ def test_broken_regions_are_left_once_they_are_known() -> None:
     for _ in range(90):
         proposal = optimizer.ask()
         n_broken = sum(trial.status == "invalid" for trial in landscape.trials.values())
-        if proposal.trial is None:
-            deep[n_broken >= MINIMUM].append(len(space.decode(proposal.genotype).layers) > 6)
+        known = n_broken >= MINIMUM
+        if proposal.trial is None and (proposal.origin["operator"] == OPERATOR or not known):
+            deep[known].append(len(space.decode(proposal.genotype).layers) > 6)
         landscape.answer(optimizer, proposal)
     assert np.mean(deep[False]) > 0.2
     assert len(deep[True]) > 10
-    # The first batch may have been chosen before.
+    # The first batch was perhaps chosen before.
     assert np.mean(deep[True][4:]) < 0.15
 
 
@@ -220,10 +223,40 @@ def test_it_begins_with_uniform_merges_where_few_references_are_such(n_known: in
         origin = {"operator": REFERENCE, "name": str(number), "kind": "uniform"}
         landscape.answer(optimizer, Proposal(genotype, N_ITEMS, origin))
     asked = [optimizer.ask() for _ in range(8)]
-    assert [each.origin["operator"] for each in asked] == (["uniform", "sample"] * 4 if n_known < 8 else ["sample"] * 8)
-    for proposal in (each for each in asked if each.origin["operator"] == "uniform"):
+    assert [each.origin["operator"] for each in asked] == (
+        ["uniform_sample", "sample"] * 4 if n_known < 8 else ["sample"] * 8
+    )
+    for proposal in (each for each in asked if each.origin["operator"] == "uniform_sample"):
         weights = proposal.genotype.reshape(-1, 3)[:, 1:]
         assert (weights == weights[0]).all()
+
+
+def test_uniform_merges_of_some_sources_are_candidates_and_parents_in_every_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = SPACES["lfs, three sources"]()
+    parents, pools = [], []
+
+    def evolved(space: Space, start: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
+        parents.append(start)
+        return space.sample(5, np.random.default_rng(len(parents)))
+
+    def first(landscape: Any, pool: np.ndarray, *, n: int, **options: Any) -> np.ndarray:
+        pools.append(pool)
+        return pool[:n]
+
+    monkeypatch.setattr(bayes_evolution, "evolve", evolved)
+    monkeypatch.setattr(bayes_evolution, "select", first)
+    optimizer, landscape = build(space, rungs=False), Landscape(space)
+    landscape.start(optimizer)
+    for _ in range(20):
+        landscape.answer(optimizer, optimizer.ask())
+    assert len(pools) >= 2
+    layers = [[k for k, gene in enumerate(space.genes) if gene.role == f"weight:{name}"] for name in ("a", "b", "c")]
+    for candidates in (*parents, *pools):
+        alike = np.all([(candidates[:, one] == candidates[:, one[:1]]).all(axis=1) for one in layers], axis=0)
+        of_two = (candidates[:, [one[0] for one in layers]] > 0).sum(axis=1) == 2
+        assert (alike & of_two).sum() > 20
 
 
 def test_of_three_sources_it_always_begins_with_uniform_merges_for_the_references_are_of_all_at_once() -> None:
@@ -234,4 +267,18 @@ def test_of_three_sources_it_always_begins_with_uniform_merges_for_the_reference
         origin = {"operator": REFERENCE, "name": str(number), "kind": "uniform"}
         landscape.answer(optimizer, Proposal(genotype, N_ITEMS, origin))
     operators = [optimizer.ask().origin["operator"] for _ in range(16)]
-    assert operators == ["sample", "uniform", "uniform", "uniform"] * 4
+    assert operators == ["sample", "uniform_sample", "uniform_sample", "uniform_sample"] * 4
+
+
+@pytest.mark.parametrize(("n_sources", "expected"), [(1, 8), (2, 8), (3, 16), (4, 24), (9, 24)])
+def test_the_beginning_grows_with_the_sources_to_a_bound(n_sources: int, expected: int) -> None:
+    space = LayerwiseFusion(sources=[f"source{k}" for k in range(n_sources)], n_layers=2)
+    optimizer = build(space, n_initial=None)
+    landscape = Landscape(space)
+    asked = []
+    for _ in range(expected + 3):
+        asked.append(optimizer.ask())
+        landscape.answer(optimizer, asked[-1])
+    own = [each.origin["operator"] for each in asked if each.trial is None]
+    assert set(own[:expected]) <= {"sample", "uniform_sample"}
+    assert own[expected] == OPERATOR
