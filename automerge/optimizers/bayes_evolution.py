@@ -5,8 +5,8 @@ evaluate, first on few items; the model says which go further, and which belong 
 
 1. Beliefs: a Gaussian process per task on the effective weights of the sources, from one row per recipe with known
    noise; trees beside it while rows are few; whether a model is broken is believed apart from how good it is.
-2. Candidates: NSGA-II on the beliefs, from the best recipes so far and random uniform merges of some of the sources,
-   with operators on blocks of depth; moves of the whole model come first.
+2. Candidates: NSGA-II on the beliefs, from the best recipes so far, and of three and more sources from random uniform
+   merges of some of them, with operators on blocks of depth; moves of the whole model come first.
 3. Choice: the exact expected hypervolume improvement of every candidate picks finalists, qLogNEHVI the batch among
    them, with what is under way pending.
 4. Fidelity: successive halving, ordered by beliefs instead of measured means, of trials that may reach the front; with
@@ -35,7 +35,7 @@ from automerge.mating import mate, mate_by_gene, tied_share
 from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
-from automerge.uniform_points import UniformSamples
+from automerge.uniform_points import UniformSamples, uniform_points
 from automerge.variation import Layout, new_sample
 
 OPERATOR = "acquisition"
@@ -50,7 +50,10 @@ INITIAL = 8
 MOST_INITIAL = 24
 
 N_UNIFORM = 60
-"""Random uniform merges that are candidates too and that others evolve from, so that no region is ever out of sight."""
+"""Random uniform merges of some of three or more sources that are candidates too and that others evolve from.
+
+The references tell nothing of them. Of two sources they tell enough: there such candidates find worse fronts.
+"""
 
 HOPE = 0.05
 """Chance to reach the front below which a trial is not evaluated further."""
@@ -66,8 +69,9 @@ class BayesEvolution:
     """Proposes what a model of the landscape believes to improve the front most, and promotes what it believes in.
 
     `n_initial` is the number of models before the landscape is asked, by default INITIAL for every source beyond the
-    first that is weighed, at least INITIAL and at most MOST_INITIAL: samples of the space and random uniform merges, of
-    two sources by turns unless as many of the references in the space are uniform merges, of more sources one to three.
+    first that is weighed, at least INITIAL and at most MOST_INITIAL: samples of the space and uniform merges, of two
+    sources points of a grid by turns with samples, unless as many of the references in the space are uniform merges, of
+    more sources three random ones to a sample.
     `batch` is the number of models that are chosen at once, `n_generations` and `n_children` the size of the evolution
     inside the landscape.
     Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
@@ -112,6 +116,8 @@ class BayesEvolution:
         self._first_rung: int | None = first_rung
         self._seed = seed
         self._uniform = UniformSamples(space)
+        self._is_pair = self._uniform.n_weighted <= 2
+        self._grid = uniform_points(space, seed=seed)
         default = min(INITIAL * max(1, self._uniform.n_weighted - 1), MOST_INITIAL)
         self._n_initial = default if n_initial is None else n_initial
         self._batch = batch
@@ -237,9 +243,9 @@ class BayesEvolution:
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
         if self._begins_with_uniform_merge:
-            for genotype in self._uniform.draw(N_UNIFORM, rng):
+            for genotype in self._grid if self._is_pair else self._uniform.draw(N_UNIFORM, rng):
                 if self._ledger.is_new(genotype):
-                    return genotype, "uniform_sample"
+                    return genotype, "grid" if self._is_pair else "uniform_sample"
         if self._landscape is not None and not self._chosen:
             self._choose(self._landscape, rng)
         while self._chosen:
@@ -255,7 +261,7 @@ class BayesEvolution:
         points = self._points(landscape, alive)
         elite = known[best_first(points)[:ELITE]]
         span = np.ptp(points, axis=0)
-        uniform = self._uniform.draw(N_UNIFORM, rng)
+        uniform = known[:0] if self._is_pair else self._uniform.draw(N_UNIFORM, rng)
         pool = evolve(
             self._space,
             np.vstack([elite, uniform]),
@@ -297,7 +303,7 @@ class BayesEvolution:
         """
         if self._n_new >= self._n_initial:
             return False
-        if self._uniform.n_weighted > 2:
+        if not self._is_pair:
             return self._n_new % 4 > 0
         n_known = sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
         return n_known < self._n_initial and self._n_new % 2 == 0

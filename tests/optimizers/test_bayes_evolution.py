@@ -223,10 +223,8 @@ def test_it_begins_with_uniform_merges_where_few_references_are_such(n_known: in
         origin = {"operator": REFERENCE, "name": str(number), "kind": "uniform"}
         landscape.answer(optimizer, Proposal(genotype, N_ITEMS, origin))
     asked = [optimizer.ask() for _ in range(8)]
-    assert [each.origin["operator"] for each in asked] == (
-        ["uniform_sample", "sample"] * 4 if n_known < 8 else ["sample"] * 8
-    )
-    for proposal in (each for each in asked if each.origin["operator"] == "uniform_sample"):
+    assert [each.origin["operator"] for each in asked] == (["grid", "sample"] * 4 if n_known < 8 else ["sample"] * 8)
+    for proposal in (each for each in asked if each.origin["operator"] == "grid"):
         weights = proposal.genotype.reshape(-1, 3)[:, 1:]
         assert (weights == weights[0]).all()
 
@@ -280,5 +278,5 @@ def test_the_beginning_grows_with_the_sources_to_a_bound(n_sources: int, expecte
         asked.append(optimizer.ask())
         landscape.answer(optimizer, asked[-1])
     own = [each.origin["operator"] for each in asked if each.trial is None]
-    assert set(own[:expected]) <= {"sample", "uniform_sample"}
+    assert set(own[:expected]) <= {"sample", "grid", "uniform_sample"}
     assert own[expected] == OPERATOR
