@@ -273,10 +273,11 @@ def test_the_beginning_grows_with_the_sources_to_a_bound(n_sources: int, expecte
     space = LayerwiseFusion(sources=[f"source{k}" for k in range(n_sources)], n_layers=2)
     optimizer = build(space, n_initial=None)
     landscape = Landscape(space)
-    asked = []
-    for _ in range(expected + 3):
-        asked.append(optimizer.ask())
-        landscape.answer(optimizer, asked[-1])
-    own = [each.origin["operator"] for each in asked if each.trial is None]
+    own: list[str] = []
+    while len(own) <= expected:
+        proposal = optimizer.ask()
+        landscape.answer(optimizer, proposal)
+        if proposal.trial is None:
+            own.append(str(proposal.origin["operator"]))
     assert set(own[:expected]) <= {"sample", "grid", "uniform_sample"}
     assert own[expected] == OPERATOR
