@@ -45,14 +45,15 @@ ELITE = 60
 """Known recipes from which candidates evolve."""
 
 INITIAL = 8
-"""Models before the landscape is asked, for every source beyond the first, from INITIAL to MOST_INITIAL."""
+"""Models before the landscape is asked, for every weighed source beyond the first; there are at least so many."""
 
 MOST_INITIAL = 24
+"""The most of them, however many the sources."""
 
 N_UNIFORM = 60
 """Random uniform merges of some of three or more sources that are candidates too and that others evolve from.
 
-The references tell nothing of them. Of two sources they tell enough: there such candidates find worse fronts.
+The references tell nothing of them. Of two sources they tell enough: there such candidates found no better fronts.
 """
 
 HOPE = 0.05
@@ -116,7 +117,7 @@ class BayesEvolution:
         self._first_rung: int | None = first_rung
         self._seed = seed
         self._uniform = UniformSamples(space)
-        self._is_pair = self._uniform.n_weighted <= 2
+        self._has_few_sources = self._uniform.n_weighted <= 2
         self._grid = uniform_points(space, seed=seed)
         default = min(INITIAL * max(1, self._uniform.n_weighted - 1), MOST_INITIAL)
         self._n_initial = default if n_initial is None else n_initial
@@ -243,9 +244,9 @@ class BayesEvolution:
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
         if self._begins_with_uniform_merge:
-            for genotype in self._grid if self._is_pair else self._uniform.draw(N_UNIFORM, rng):
+            for genotype in self._grid if self._has_few_sources else self._uniform.draw(N_UNIFORM, rng):
                 if self._ledger.is_new(genotype):
-                    return genotype, "grid" if self._is_pair else "uniform_sample"
+                    return genotype, "grid" if self._has_few_sources else "uniform_sample"
         if self._landscape is not None and not self._chosen:
             self._choose(self._landscape, rng)
         while self._chosen:
@@ -261,7 +262,7 @@ class BayesEvolution:
         points = self._points(landscape, alive)
         elite = known[best_first(points)[:ELITE]]
         span = np.ptp(points, axis=0)
-        uniform = known[:0] if self._is_pair else self._uniform.draw(N_UNIFORM, rng)
+        uniform = known[:0] if self._has_few_sources else self._uniform.draw(N_UNIFORM, rng)
         pool = evolve(
             self._space,
             np.vstack([elite, uniform]),
@@ -303,7 +304,7 @@ class BayesEvolution:
         """
         if self._n_new >= self._n_initial:
             return False
-        if not self._is_pair:
+        if not self._has_few_sources:
             return self._n_new % 4 > 0
         n_known = sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
         return n_known < self._n_initial and self._n_new % 2 == 0
