@@ -77,6 +77,15 @@ class Results:
         """Mean hypervolume on search items over the budget."""
         return np.asarray(np.mean([run["trajectory"] for run in self.of(problem, optimizer)], axis=0))
 
+    def ranked(self) -> Results:
+        """The results of the optimizers that are ranked: those that have finished at least half of all blocks.
+
+        The others would leave hardly a block that all have finished.
+        """
+        keys = {name: {(run["problem"], run["seed"]) for run in self.only([name]).runs} for name in self.optimizers}
+        n_blocks = len(set.union(*keys.values()))
+        return self.only([name for name, finished in keys.items() if len(finished) >= n_blocks / 2])
+
     def blocks(self) -> NDArray[np.float64]:
         """Final gains of all optimizers by (problem, seed), shape (n_blocks, n_optimizers).
 
@@ -90,9 +99,10 @@ class Results:
         return np.array(found).reshape(-1, len(self.optimizers))
 
     def ranking(self) -> Ranking | None:
-        """The ranking over all whole blocks, None if these are too few for one."""
-        blocks = self.blocks()
-        return ranking(self.optimizers, blocks) if blocks.shape[0] >= 2 and blocks.shape[1] >= 3 else None
+        """The ranking of `ranked` over all blocks that these have finished, None if they are too few for one."""
+        ranked = self.ranked()
+        blocks = ranked.blocks()
+        return ranking(ranked.optimizers, blocks) if blocks.shape[0] >= 2 and blocks.shape[1] >= 3 else None
 
 
 def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -129,16 +129,18 @@ def reaching(results: Results, focus: str) -> str:
 
 
 def ranks(results: Results) -> str:
-    """Mean ranks over blocks of (problem, seed) in a table, with what the tests say below."""
+    """Mean ranks over blocks of (problem, seed) in a table, with what the tests say and who is not ranked below."""
     found = results.ranking()
     if found is None:
         return "No ranking: it takes three optimizers and two blocks (problem, seed) that all of them have finished."
+    others = [name for name in results.optimizers if name not in found.ranks]
     rows = [[name, f"{rank:.2f}"] for name, rank in sorted(found.ranks.items(), key=lambda pair: pair[1])]
     table = _table(["optimizer", "mean rank"], rows)
     n_blocks = len({(run["problem"], run["seed"]) for run in results.runs})
     return (
         f"{table}\n\n{found.n_blocks} of {n_blocks} blocks (problem, seed) are whole; "
         f"Friedman p = {found.p_value:.2g}; Nemenyi critical distance {found.distance:.2f} at 5 %."
+        + (f" Not ranked, with less than half of the blocks: {', '.join(others)}." if others else "")
     )
 
 

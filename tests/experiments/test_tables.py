@@ -44,3 +44,15 @@ def test_a_rival_without_common_seeds_is_not_compared() -> None:
     *_, row = tables.reaching(Results(runs), "bayes_evolution").splitlines()
     assert "evolution" in row
     assert "tpe" not in row
+
+
+def test_who_has_less_than_half_of_the_blocks_is_not_ranked_and_does_not_shrink_them() -> None:
+    gains = {"bayes_evolution": 0.3, "evolution": 0.2, "tpe": 0.1}
+    runs = [finished(name, seed, gain) for name, gain in gains.items() for seed in range(5, 9)]
+    runs += [finished("random_search", seed, 0.4) for seed in (5, 6)]
+    table = tables.ranks(Results([*runs, finished("qnehvi", 5, 0.5)]))
+    # random_search has half of them and is the best of the two that it has.
+    assert "| random_search | 1.00 |" in table
+    assert "| bayes_evolution | 2.00 |" in table
+    assert "2 of 4 blocks" in table
+    assert table.endswith("Not ranked, with less than half of the blocks: qnehvi.")

@@ -1,0 +1,1 @@
+"""Study: what the choice of a batch of merges costs with three objectives."""
