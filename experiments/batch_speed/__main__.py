@@ -1,7 +1,7 @@
-"""Seconds to choose a batch of 4 of 48 finalists for three objectives, by the number of points the front is made of.
+"""Seconds to choose a batch of 4 of 48 finalists for three objectives, by the number of known points.
 
-First the division of the space above one front, by our sweep and by BoTorch; then whole choices, each above 32 sampled
-fronts, with either division. Both on one thread, in turns, the least of some repetitions.
+First the division of the space above one front, by automerge, which sweeps, and by BoTorch; then whole choices, each
+above 32 sampled fronts, with either division. In turns, PyTorch on one thread, the least of some repetitions.
 
 python -m experiments.batch_speed                      # writes results.json; three minutes
 python -m experiments.batch_speed --write no
@@ -26,14 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from automerge.acquisition import batch
-from automerge.acquisition.improvement import boxes_of_three
+from automerge.acquisition.improvement import boxes
 from experiments.machine import describe
 
 FOLDER = Path(__file__).parent
 FRONTS = (8, 24, 48, 96)
 """Points of a front that is divided once; none dominates another."""
 POINTS = (24, 64, 88, 152)
-"""Known and pending points above whose sampled fronts a batch is chosen."""
+"""Known points above whose sampled fronts a batch is chosen."""
 N_FINALISTS = 48
 N_CHOSEN = 4
 REPETITIONS = 3
@@ -62,10 +62,10 @@ def divisions(n: int) -> dict[str, float]:
     """Seconds of dividing the space above a front of n points."""
     points = front(n)
     reference, values = torch.as_tensor(REFERENCE), torch.as_tensor(points)
-    ours, theirs = boxes_of_three(points, REFERENCE), FastNondominatedPartitioning(reference, values)
+    ours, theirs = boxes(points, REFERENCE), FastNondominatedPartitioning(reference, values)
     _same(ours, theirs.get_hypercell_bounds().numpy())
     works: dict[str, Callable[[], Any]] = {
-        "sweep": lambda: boxes_of_three(points, REFERENCE),
+        "sweep": lambda: boxes(points, REFERENCE),
         "BoTorch": lambda: FastNondominatedPartitioning(reference, values),
     }
     return least_seconds(works, REPETITIONS)

@@ -132,7 +132,10 @@ def ranks(results: Results) -> str:
     """Mean ranks over blocks of (problem, seed) in a table, with what the tests say and who is not ranked below."""
     found = results.ranking()
     if found is None:
-        return "No ranking: it takes three optimizers and two blocks (problem, seed) that all of them have finished."
+        return (
+            "No ranking: it takes three optimizers with half of all blocks (problem, seed), and two blocks that all of "
+            "them have finished."
+        )
     others = [name for name in results.optimizers if name not in found.ranks]
     rows = [[name, f"{rank:.2f}"] for name, rank in sorted(found.ranks.items(), key=lambda pair: pair[1])]
     table = _table(["optimizer", "mean rank"], rows)

@@ -9,10 +9,10 @@ from experiments.optimizers.checkpoints import GRID, SHARES
 from experiments.optimizers.results import Results
 
 
-def finished(optimizer: str, seed: int, gain: float) -> dict[str, Any]:
+def finished(optimizer: str, seed: int, gain: float, problem: str = "lfs-2") -> dict[str, Any]:
     """The figures of a run that gains evenly over its budget."""
     return {
-        "problem": "lfs-2",
+        "problem": problem,
         "optimizer": optimizer,
         "seed": seed,
         "final": {"gain": gain},
@@ -48,10 +48,11 @@ def test_a_rival_without_common_seeds_is_not_compared() -> None:
 
 def test_who_has_less_than_half_of_the_blocks_is_not_ranked_and_does_not_shrink_them() -> None:
     gains = {"bayes_evolution": 0.3, "evolution": 0.2, "tpe": 0.1}
-    runs = [finished(name, seed, gain) for name, gain in gains.items() for seed in range(5, 9)]
+    blocks = [(problem, seed) for problem in ("lfs-2", "dis-2") for seed in (5, 6)]
+    runs = [finished(name, seed, gain, problem) for name, gain in gains.items() for problem, seed in blocks]
     runs += [finished("random_search", seed, 0.4) for seed in (5, 6)]
     table = tables.ranks(Results([*runs, finished("qnehvi", 5, 0.5)]))
-    # random_search has half of them and is the best of the two that it has.
+    # random_search has half of them, those of one problem, and is the best there.
     assert "| random_search | 1.00 |" in table
     assert "| bayes_evolution | 2.00 |" in table
     assert "2 of 4 blocks" in table
