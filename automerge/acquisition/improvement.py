@@ -37,7 +37,7 @@ def boxes(front: Points, reference: Points) -> NDArray[np.float64]:
 
 
 def boxes_of_three(front: Points, reference: Points) -> NDArray[np.float64]:
-    """`boxes` of three objectives, for points above the reference point: BoTorch takes 100 times as long for 24.
+    """`boxes` of three objectives, for points above the reference point: BoTorch takes 100 times as long (24 points).
 
     From the best third value down, the plane of the other two is kept as strips that lie beside each other along the
     first, each free from some second value on. A point ends the strips that it reaches into, as boxes down to its third
