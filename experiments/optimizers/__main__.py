@@ -134,10 +134,10 @@ def write_report(options: argparse.Namespace, scale: Scale) -> int:
     """Writes results.json and figures of all finished runs of a scale, and prints the tables; returns 0."""
     results = Results.read(options.runs / scale.name)
     options.to.mkdir(parents=True, exist_ok=True)
-    ranked = results.only(RIVALS if options.focus in RIVALS else ABLATIONS)
-    ranking = ranked.ranking()
+    compared = results.only(RIVALS if options.focus in RIVALS else ABLATIONS)
+    ranking = compared.ranking()
     (options.to / "results.json").write_text(as_json(results, scale, ranking))
-    figures.draw_hypervolumes(ranked, options.focus, options.to / "hypervolume.png")
+    figures.draw_hypervolumes(compared, options.focus, options.to / "hypervolume.png")
     if ranking is not None:
         figures.draw_ranks(ranking, options.focus, options.to / "ranks.png")
     parts = results.only((options.focus, *ABLATIONS)).of_problems(results.only(ABLATIONS).problems)
@@ -149,8 +149,8 @@ def write_report(options: argparse.Namespace, scale: Scale) -> int:
         f"Final gains, {options.focus} minus the others: mean [95 % interval] wins/seeds": tables.differences(
             results, options.focus
         ),
-        "Until the best rival's end": tables.reaching(ranked, options.focus),
-        "Ranks": tables.ranks(ranked),
+        "Until the best rival's end": tables.reaching(compared, options.focus),
+        "Ranks": tables.ranks(compared),
         "What a run takes": tables.costs(results),
     }
     print("\n\n".join(f"### {title}\n\n{table}" for title, table in sections.items()))
