@@ -13,15 +13,14 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
 from pathlib import Path
 
 from automerge.benchmark.processes import each_done
-from automerge.benchmark.ranking import Ranking
 from experiments.optimizers import figures, tables
 from experiments.optimizers.cache import ScoreStore
 from experiments.optimizers.contestants import ABLATIONS, CONTESTANTS, FOCUS, RIVALS
 from experiments.optimizers.problems import PROBLEMS, Scale
+from experiments.optimizers.record import as_json, recorded
 from experiments.optimizers.results import Results
 from experiments.optimizers.worker import FAULT, FIGURES, Job, work
 
@@ -32,6 +31,9 @@ FIRST_SEED = 5
 
 STORE = "scores.db"
 """Name of the file in the folder of all runs that holds the item scores they share."""
+
+TABLES = "tables.md"
+"""Name of the file beside results.json that holds the tables."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     scale.add_argument("--min-items", type=int, default=own.least, help="least items of the first rung (%(default)s)")
     scale.add_argument("--max-items", type=int, default=own.most, help="search items per task (%(default)s)")
     scale.add_argument("--test-items", type=int, default=own.test_items, help="test items per task (%(default)s)")
+    scale.add_argument("--record", type=Path, metavar="FILE",
+                       help="a results.json whose runs count as finished: `run` leaves them out, `report` has them "
+                            "beside those of the folder")  # fmt: skip
     found = argparse.ArgumentParser(
         "python -m experiments.optimizers",
         description=__doc__,
@@ -77,18 +82,22 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", type=int, default=5, help="how many seeds (%(default)s)", metavar="N")
     run.add_argument("--first-seed", type=int, default=FIRST_SEED, help="the first of them (%(default)s)")
     run.add_argument("--jobs", type=int, default=2, help="runs at once, each with one thread (%(default)s)")
-    report = commands.add_parser("report", parents=[scale], help="write results.json and figures, print tables")
+    report = commands.add_parser("report", parents=[scale], help="write results.json, tables and figures")
     report.set_defaults(command=write_report)
     report.add_argument("--focus", choices=CONTESTANTS, default=FOCUS, metavar="OPTIMIZER",
                         help="whom the others are compared with (%(default)s)")  # fmt: skip
-    report.add_argument("--to", type=Path, default=FOLDER, help="folder for results.json and figures (this study's)")
+    report.add_argument(
+        "--to", type=Path, default=FOLDER, help="folder for results.json, tables and figures (this study's)"
+    )
     return found
 
 
 def run_missing(options: argparse.Namespace, scale: Scale) -> int:
     """Runs all jobs that are not finished, and prints a line for each; returns 1 if one could not be run."""
     wanted = jobs(options, scale)
-    missing = [job for job in wanted if not job.finished]
+    known = [] if options.record is None else recorded(options.record, scale)
+    elsewhere = {(run["problem"], run["optimizer"], run["seed"]) for run in known}
+    missing = [job for job in wanted if not job.finished and (job.problem, job.optimizer, job.seed) not in elsewhere]
     print(f"{len(missing)} of {len(wanted)} runs to do in {options.runs / scale.name}", flush=True)
     with ScoreStore(options.runs / STORE):
         pass  # it is made here, before several processes would make it at once
@@ -131,12 +140,13 @@ def summary(job: Job) -> str:
 
 
 def write_report(options: argparse.Namespace, scale: Scale) -> int:
-    """Writes results.json and figures of all finished runs of a scale, and prints the tables; returns 0."""
-    results = Results.read(options.runs / scale.name)
+    """Writes results.json, tables and figures of all finished runs of a scale, and prints the tables; returns 0."""
+    known = [] if options.record is None else recorded(options.record, scale)
+    results = Results.read(options.runs / scale.name, known)
     options.to.mkdir(parents=True, exist_ok=True)
     compared = results.only(RIVALS if options.focus in RIVALS else ABLATIONS)
     ranking = compared.ranking()
-    (options.to / "results.json").write_text(as_json(results, scale, ranking))
+    (options.to / "results.json").write_text(as_json(results.runs, scale, ranking))
     figures.draw_hypervolumes(compared, options.focus, options.to / "hypervolume.png")
     if ranking is not None:
         figures.draw_ranks(ranking, options.focus, options.to / "ranks.png")
@@ -153,20 +163,10 @@ def write_report(options: argparse.Namespace, scale: Scale) -> int:
         "Ranks": tables.ranks(compared),
         "What a run takes": tables.costs(results),
     }
-    print("\n\n".join(f"### {title}\n\n{table}" for title, table in sections.items()))
+    text = "\n\n".join(f"## {title}\n\n{table}" for title, table in sections.items())
+    (options.to / TABLES).write_text(f"# The study in tables, of {scale.trials} trials' items\n\n{text}\n")
+    print(text)
     return 0
-
-
-def as_json(results: Results, scale: Scale, ranking: Ranking | None) -> str:
-    """The results as JSON with a line for each run, in which the machine is an index of the list of machines."""
-    machines = list({json.dumps(run["machine"], sort_keys=True): run["machine"] for run in results.runs}.values())
-    head = {
-        "scale": {"trials": scale.trials, "rungs": scale.rungs, "test_items": scale.test_items},
-        "machines": machines,
-        "ranking": None if ranking is None else asdict(ranking),
-    }
-    runs = [json.dumps({**run, "machine": machines.index(run["machine"])}) for run in results.runs]
-    return json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n  ' + ",\n  ".join(runs) + "\n ]\n}\n"
 
 
 if __name__ == "__main__":

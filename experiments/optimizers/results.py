@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from experiments.optimizers.checkpoints import SHARES
 from experiments.optimizers.contestants import CONTESTANTS
 from experiments.optimizers.problems import PROBLEMS
 from experiments.optimizers.worker import FIGURES
+
+REFERENCES_ALIKE = 1e-9
+"""How far the hypervolumes and points of references may differ between runs of one problem and seed, which evaluate the
+same models on the same items."""
 
 
 class Results:
@@ -30,22 +34,23 @@ class Results:
         self.optimizers = sorted({run["optimizer"] for run in self.runs}, key=optimizers.index)
 
     @staticmethod
-    def read(folder: Path) -> Results:
-        """The results of all finished runs below a folder.
+    def read(folder: Path, known: Sequence[dict[str, Any]] = ()) -> Results:
+        """The results of all finished runs below a folder, and of those of the known ones that are not there.
 
-        Raises ValueError if there are none, or one of an optimizer or a problem that the study no longer has.
+        Raises ValueError if there are none, one is of an optimizer or a problem that the study no longer has, or two
+        of one problem and seed were not made on the same items.
         """
-        files = sorted(folder.glob(f"*/*/{FIGURES}"))
-        if not files:
+        runs = {str(file.parent): json.loads(file.read_text()) for file in sorted(folder.glob(f"*/*/{FIGURES}"))}
+        there = {_key(run) for run in runs.values()}
+        runs |= {f"the recorded run {_key(run)}": run for run in known if _key(run) not in there}
+        if not runs:
             raise ValueError(f"no finished run of this scale below {folder}; start `run` with the same options first")
-        runs = {file: json.loads(file.read_text()) for file in files}
         strange = [
-            str(file.parent)
-            for file, run in runs.items()
-            if run["optimizer"] not in CONTESTANTS or run["problem"] not in PROBLEMS
+            name for name, run in runs.items() if run["optimizer"] not in CONTESTANTS or run["problem"] not in PROBLEMS
         ]
         if strange:
             raise ValueError(f"the study has no such optimizer or problem now; move away {', '.join(strange)}")
+        _check_alike(runs)
         return Results(list(runs.values()))
 
     def only(self, optimizers: Sequence[str]) -> Results:
@@ -103,6 +108,24 @@ class Results:
         ranked = self.ranked()
         blocks = ranked.blocks()
         return ranking(ranked.optimizers, blocks) if blocks.shape[0] >= 2 and blocks.shape[1] >= 3 else None
+
+
+def _key(run: Mapping[str, Any]) -> tuple[str, str, int]:
+    return run["problem"], run["optimizer"], run["seed"]
+
+
+def _check_alike(runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError if two runs, by name, of one problem and seed were not judged by the same references."""
+    first: dict[tuple[str, int], str] = {}
+    for name, run in runs.items():
+        other = first.setdefault((run["problem"], run["seed"]), name)
+        for key in ("reference_point", "sources", "references"):
+            if not np.allclose(run[key], runs[other][key], rtol=0, atol=REFERENCES_ALIKE):
+                raise ValueError(
+                    f"{name} and {other} cannot be compared, as their {key.replace('_', ' ')} differ "
+                    f"({run[key]} and {runs[other][key]}): models, data or scoring have changed between them; "
+                    "move away the older ones"
+                )
 
 
 def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,15 +3,20 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from automerge.composition import composed
 from automerge.evaluate import Evaluator
 from automerge.records import Evaluation, Query
-from experiments.optimizers.__main__ import jobs, main, parser
+from experiments.optimizers.__main__ import FOLDER, TABLES, jobs, main, parser
+from experiments.optimizers.checkpoints import GRID, SHARES
 from experiments.optimizers.contestants import CONTESTANTS
 from experiments.optimizers.problems import PROBLEMS, Scale
+from experiments.optimizers.record import as_json, recorded
+from experiments.optimizers.results import Results
 from experiments.optimizers.worker import ASKS, FAULT, FIGURES, Job, work
 
 TINY = Scale(trials=12, least=2, most=20, test_items=12)
@@ -125,9 +130,90 @@ def test_the_report_writes_results_and_figures(
     ]
     assert "torch" in results["machines"][0]["versions"]
     assert (tmp_path / "hypervolume.png").stat().st_size > 10_000
-    assert "| lfs-2 | random_search | 1 |" in capsys.readouterr().out
+    row = "| lfs-2 | random_search | 1 |"
+    assert row in capsys.readouterr().out
+    assert row in (tmp_path / "tables.md").read_text()
+
+
+def finished_elsewhere(optimizer: str, **figures: Any) -> dict[str, Any]:
+    """The figures of a run of the study that was made on another machine."""
+    gains = [{"share": share, "n_models": 2, "hypervolume": 0.2 + share, "gain": share} for share in SHARES]
+    return {
+        "problem": "lfs-2",
+        "optimizer": optimizer,
+        "seed": 5,
+        "budget": 30844,
+        "sources": 0.1,
+        "references": 0.2,
+        "reference_point": [0.2, 0.3],
+        "checkpoints": gains,
+        "final": {"n_models": 2, "hypervolume": 0.3, "gain": 0.1},
+        "trajectory": [0.3] * len(GRID),
+        "n_trials": 200,
+        "statuses": {"ok": 200},
+        "machine": {"processor": f"that of {optimizer}"},
+        **figures,
+    }
+
+
+def write_record(path: Path, *runs: dict[str, Any], scale: Scale | None = None) -> Path:
+    path.write_text(as_json(runs, scale or Scale(), None))
+    return path
+
+
+def test_runs_of_a_record_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = write_record(tmp_path / "results.json", finished_elsewhere("evolution"), finished_elsewhere("tpe"))
+    wanted = ["--problems", "lfs-2", "--optimizers", "evolution", "tpe", "--seeds", "1"]
+    assert main(["run", "--runs", str(tmp_path), "--record", str(record), *wanted]) == 0
+    assert "0 of 2 runs to do" in capsys.readouterr().out
+
+
+def test_a_record_gives_its_runs_back_with_their_machines(tmp_path: Path) -> None:
+    runs = [finished_elsewhere("evolution"), finished_elsewhere("tpe")]
+    assert recorded(write_record(tmp_path / "results.json", *runs), Scale()) == runs
+
+
+def test_a_run_of_the_folder_takes_the_place_of_a_recorded_one(tmp_path: Path) -> None:
+    folder = tmp_path / "lfs-2" / "evolution-5"
+    folder.mkdir(parents=True)
+    (folder / FIGURES).write_text(json.dumps(finished_elsewhere("evolution", n_trials=150)))
+    found = Results.read(tmp_path, [finished_elsewhere("evolution"), finished_elsewhere("tpe")])
+    assert [(run["optimizer"], run["n_trials"]) for run in found.runs] == [("evolution", 150), ("tpe", 200)]
+
+
+def test_a_record_of_another_scale_or_none_at_all_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_record(tmp_path / "other.json", finished_elsewhere("tpe"), scale=Scale(trials=500))
+    strange = tmp_path / "strange.json"
+    strange.write_text("[]")
+    for record, complaint in (
+        (other, "'trials': 500"),
+        (strange, "no results.json of this study"),
+        (tmp_path / "missing.json", "missing.json is no results.json of this study (FileNotFoundError"),
+    ):
+        assert main(["run", "--runs", str(tmp_path / "runs"), "--record", str(record)]) == 2
+        assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("key", ["references", "sources", "reference_point"])
+def test_runs_with_other_references_are_not_compared(tmp_path: Path, key: str) -> None:
+    found = finished_elsewhere("tpe")
+    changed = {key: (np.array(found[key]) + 0.001).tolist()}
+    with pytest.raises(ValueError, match=f"their {key.replace('_', ' ')} differ"):
+        Results.read(tmp_path, [finished_elsewhere("evolution"), {**found, **changed}])
+    # Of another seed they may.
+    Results.read(tmp_path, [finished_elsewhere("evolution"), {**found, **changed, "seed": 6}])
 
 
 def test_a_report_of_nothing_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--runs", str(tmp_path)]) == 2
     assert "start `run` with the same options first" in capsys.readouterr().err
+
+
+def test_the_tables_in_the_readme_are_those_that_the_report_wrote() -> None:
+    written = {line for path in (FOLDER, FOLDER / "500_trials") for line in (path / TABLES).read_text().splitlines()}
+    told = [line for line in (FOLDER / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert told
+    assert [line for line in told if line not in written] == []
