@@ -20,7 +20,7 @@ from experiments.optimizers import figures, tables
 from experiments.optimizers.cache import ScoreStore
 from experiments.optimizers.contestants import ABLATIONS, CONTESTANTS, FOCUS, RIVALS
 from experiments.optimizers.problems import PROBLEMS, Scale
-from experiments.optimizers.record import as_json, recorded
+from experiments.optimizers.record import as_json, check_kept, key, recorded
 from experiments.optimizers.results import Results
 from experiments.optimizers.worker import FAULT, FIGURES, Job, work
 
@@ -96,7 +96,7 @@ def run_missing(options: argparse.Namespace, scale: Scale) -> int:
     """Runs all jobs that are not finished, and prints a line for each; returns 1 if one could not be run."""
     wanted = jobs(options, scale)
     known = [] if options.record is None else recorded(options.record, scale)
-    elsewhere = {(run["problem"], run["optimizer"], run["seed"]) for run in known}
+    elsewhere = {key(run) for run in known}
     missing = [job for job in wanted if not job.finished and (job.problem, job.optimizer, job.seed) not in elsewhere]
     print(f"{len(missing)} of {len(wanted)} runs to do in {options.runs / scale.name}", flush=True)
     with ScoreStore(options.runs / STORE):
@@ -143,6 +143,7 @@ def write_report(options: argparse.Namespace, scale: Scale) -> int:
     """Writes results.json, tables and figures of all finished runs of a scale, and prints the tables; returns 0."""
     known = [] if options.record is None else recorded(options.record, scale)
     results = Results.read(options.runs / scale.name, known)
+    check_kept(options.to / "results.json", scale, results.runs)
     options.to.mkdir(parents=True, exist_ok=True)
     compared = results.only(RIVALS if options.focus in RIVALS else ABLATIONS)
     ranking = compared.ranking()

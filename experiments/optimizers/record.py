@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,28 @@ def recorded(path: Path, scale: Scale) -> list[dict[str, Any]]:
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as fault:
         raise ValueError(f"{path} is no results.json of this study ({type(fault).__name__}: {fault})") from fault
     if told != _told(scale):
-        raise ValueError(f"the runs in {path} are of the scale {told}, the options name {_told(scale)}")
+        raise ValueError(
+            f"the runs in {path} are of the scale {told}, the options name {_told(scale)}; name a file of this scale, "
+            "and for its report a folder of its own (--to)"
+        )
     return [{**run, "machine": machines[run["machine"]]} for run in runs]
+
+
+def key(run: Mapping[str, Any]) -> tuple[str, str, int]:
+    """The problem, optimizer and seed of a run, of which a study has one run."""
+    return run["problem"], run["optimizer"], run["seed"]
+
+
+def check_kept(path: Path, scale: Scale, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError if these runs in the place of the file, should there be one, would lose runs that it holds."""
+    if not path.is_file():
+        return
+    lost = {key(run) for run in recorded(path, scale)} - {key(run) for run in runs}
+    if lost:
+        raise ValueError(
+            f"{path} has {len(lost)} runs that would be lost, such as {min(lost)}; keep them with --record {path}, "
+            "write to another folder (--to), or move the file away"
+        )
 
 
 def _told(scale: Scale) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from automerge.benchmark.ranking import Ranking, ranking
 from experiments.optimizers.checkpoints import SHARES
 from experiments.optimizers.contestants import CONTESTANTS
 from experiments.optimizers.problems import PROBLEMS
+from experiments.optimizers.record import key
 from experiments.optimizers.worker import FIGURES
 
 REFERENCES_ALIKE = 1e-9
@@ -41,8 +42,8 @@ class Results:
         of one problem and seed were not made on the same items.
         """
         runs = {str(file.parent): json.loads(file.read_text()) for file in sorted(folder.glob(f"*/*/{FIGURES}"))}
-        there = {_key(run) for run in runs.values()}
-        runs |= {f"the recorded run {_key(run)}": run for run in known if _key(run) not in there}
+        there = {key(run) for run in runs.values()}
+        runs |= {f"the recorded run {key(run)}": run for run in known if key(run) not in there}
         if not runs:
             raise ValueError(f"no finished run of this scale below {folder}; start `run` with the same options first")
         strange = [
@@ -110,20 +111,16 @@ class Results:
         return ranking(ranked.optimizers, blocks) if blocks.shape[0] >= 2 and blocks.shape[1] >= 3 else None
 
 
-def _key(run: Mapping[str, Any]) -> tuple[str, str, int]:
-    return run["problem"], run["optimizer"], run["seed"]
-
-
 def _check_alike(runs: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises ValueError if two runs, by name, of one problem and seed were not judged by the same references."""
     first: dict[tuple[str, int], str] = {}
     for name, run in runs.items():
         other = first.setdefault((run["problem"], run["seed"]), name)
-        for key in ("reference_point", "sources", "references"):
-            if not np.allclose(run[key], runs[other][key], rtol=0, atol=REFERENCES_ALIKE):
+        for what in ("reference_point", "sources", "references"):
+            if not np.allclose(run[what], runs[other][what], rtol=0, atol=REFERENCES_ALIKE):
                 raise ValueError(
-                    f"{name} and {other} cannot be compared, as their {key.replace('_', ' ')} differ "
-                    f"({run[key]} and {runs[other][key]}): models, data or scoring have changed between them; "
+                    f"{name} and {other} cannot be compared, as their {what.replace('_', ' ')} differ "
+                    f"({run[what]} and {runs[other][what]}): models, data or scoring have changed between them; "
                     "move away the older ones"
                 )
 

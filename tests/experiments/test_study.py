@@ -197,6 +197,20 @@ def test_a_record_of_another_scale_or_none_at_all_is_refused(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_report_does_not_take_the_place_of_one_with_runs_that_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = write_record(tmp_path / "results.json", finished_elsewhere("evolution"), finished_elsewhere("tpe"))
+    before = written.read_text()
+    own = write_record(tmp_path / "own.json", finished_elsewhere("tpe"))
+    arguments = ["report", "--runs", str(tmp_path / "runs"), "--to", str(tmp_path)]
+    assert main([*arguments, "--record", str(own)]) == 2
+    assert f"('lfs-2', 'evolution', 5); keep them with --record {written}" in capsys.readouterr().err
+    assert main([*arguments, "--trials", "500", "--record", str(own)]) == 2
+    assert written.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.json", "results.json"]
+
+
 @pytest.mark.parametrize("key", ["references", "sources", "reference_point"])
 def test_runs_with_other_references_are_not_compared(tmp_path: Path, key: str) -> None:
     found = finished_elsewhere("tpe")
