@@ -31,15 +31,18 @@ def recorded(path: Path, scale: Scale) -> list[dict[str, Any]]:
     """
     try:
         record = json.loads(path.read_text())
-        told, machines, runs = record["scale"], record["machines"], record["runs"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as fault:
-        raise ValueError(f"{path} is no results.json of this study ({type(fault).__name__}: {fault})") from fault
+        told, machines = record["scale"], record["machines"]
+        runs = [{**run, "machine": machines[run["machine"]]} for run in record["runs"]]
+    except (OSError, json.JSONDecodeError, LookupError, TypeError) as fault:
+        raise ValueError(
+            f"{path} is no results.json of this study ({type(fault).__name__}: {fault}); name one that `report` wrote"
+        ) from fault
     if told != _told(scale):
         raise ValueError(
             f"the runs in {path} are of the scale {told}, the options name {_told(scale)}; name a file of this scale, "
             "and for its report a folder of its own (--to)"
         )
-    return [{**run, "machine": machines[run["machine"]]} for run in runs]
+    return runs
 
 
 def key(run: Mapping[str, Any]) -> tuple[str, str, int]:
