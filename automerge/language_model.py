@@ -141,8 +141,9 @@ class CausalLM:
         for index, row in enumerate(rows):
             n, length = len(batch) + 1, len(row) + extra
             wider = max(width, n_kept[index])
-            # A jump in length starts a new batch: padding would cost more than another forward pass.
-            ragged = bool(batch) and len(row) - len(rows[batch[0]]) > max(2, len(rows[batch[0]]) // 8)
+            # A jump in length starts a new batch: padding would cost more than another forward pass, of which
+            # generation would need up to one for each new token.
+            ragged = bool(batch) and len(row) - len(rows[batch[0]]) > max(2, len(rows[batch[0]]) // 8) + extra
             if batch and (n * length > self.batch_tokens or n * wider * vocabulary > MAX_LOGITS or ragged):
                 yield batch
                 batch, wider = [], n_kept[index]

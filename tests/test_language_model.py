@@ -81,6 +81,19 @@ def test_generation_stops_before_the_first_stop_string_and_others_go_on(lm: Caus
     assert any(text != whole for text, whole in zip(stopped, free, strict=True))
 
 
+def test_prompts_of_unlike_lengths_take_their_steps_together(lm: CausalLM) -> None:
+    # A batch for every length would pass through the model up to 20 times as often.
+    passes = 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+
+    with lm.model.register_forward_hook(count):
+        lm.generate(["a" * length for length in range(1, 21)], stop=[], max_new_tokens=24)
+    assert passes <= 24
+
+
 def test_small_batches_give_the_same_answers(lm: CausalLM) -> None:
     pairs = list(zip(texts(30), texts(30, seed=1, longest=6), strict=True))
     whole = lm.likelihoods(pairs)
