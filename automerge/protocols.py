@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -348,6 +348,18 @@ class Optimizer(Protocol):
         """Ids of at most n trials not yet evaluated on all items that most likely belong on the front, best first.
 
         At the end of a search they are evaluated on all items, so that the front is judged at one fidelity.
+        """
+
+
+@runtime_checkable
+class HypervolumeOptimizer(Optimizer, Protocol):
+    """An optimizer that has to know from where hypervolume is counted."""
+
+    def count_above(self, reference_point: NDArray[np.float64]) -> None:
+        """Takes the point above which hypervolume is counted, shape (n_objectives,), larger is better.
+
+        A search tells it once, before the first `ask`: the sources that it comes from may lie outside the space, and
+        then no trial tells of them.
         """
 
 

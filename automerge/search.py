@@ -6,6 +6,7 @@ question, in the logged order, and goes on where the log ends; so it can be kill
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from automerge.fidelity import Ladder
 from automerge.history import OUTSIDE, advanced, eligible, front, in_space, reference_point, started
 from automerge.log import EvaluationRow, RunLog, TrialRow
 from automerge.pareto import hypervolume
-from automerge.protocols import Optimizer, Reference, Runner, Space, Task
+from automerge.protocols import HypervolumeOptimizer, Optimizer, Reference, Runner, Space, Task
 from automerge.recipe import Recipe
 from automerge.records import (
     REFERENCE,
@@ -66,8 +67,8 @@ class Progress:
 
     `populations` are the numbers of proposed trials that reached each rung of the ladder or went beyond. `thinking` is
     the share of the search phase's wall time spent in the optimizer's `ask`, 0 to 1. It counts what this process
-    measured: nothing of what is taken from the log, whose `wall` holds such times without telling them apart. What the
-    optimizer does in `tell` is no part of it.
+    measured, whatever the runner's clock says: nothing of what is taken from the log, whose `wall` holds such times
+    without telling them apart. What the optimizer does in `tell` is no part of it.
     """
 
     phase: Phase
@@ -153,6 +154,7 @@ class Search:
         self._seconds = 0.0
         self._asking = 0.0
         self._searching = 0.0
+        self._landed = time.perf_counter()
         self._clock = runner.clock()
         self._reference_point: NDArray[np.float64] | None = None
 
@@ -205,6 +207,8 @@ class Search:
             depth=self._space.max_layers / max(len(trial.recipe.layers) for trial in sources),
         )
         self._log.write_settings({"reference_point": self._reference_point.tolist()})
+        if isinstance(self._optimizer, HypervolumeOptimizer):
+            self._optimizer.count_above(self._reference_point)
 
     def _search(self) -> Iterator[Progress]:
         start = self._seconds
@@ -219,11 +223,11 @@ class Search:
             yield self._progress("search", 1.0, trial, resumed=resumed)
 
     def _ask(self) -> Proposal:
-        begun = self._runner.clock()
+        begun = time.perf_counter()
         proposal = self._optimizer.ask()
         # While the log answers, the evaluations take no time, and a share of it would say nothing.
         if not self._replay:
-            self._asking += self._runner.clock() - begun
+            self._asking += time.perf_counter() - begun
         return proposal
 
     def _share(self, start: float) -> float:
@@ -311,12 +315,13 @@ class Search:
         flight, evaluation, wall = self._from_log(self._replay.popleft()) if resumed else self._from_runner()
         self._flights.remove(flight)
         self._seconds += wall
+        before, self._landed = self._landed, time.perf_counter()
         if flight.phase == "search" and not resumed:
-            self._searching += wall
+            self._searching += self._landed - before
         trial = self._trials[flight.trial.id]
         if flight.phase != "test":
             trial = advanced(trial, evaluation)
-            if flight.phase == "reference" and trial.origin["kind"] != "source":
+            if flight.phase == "reference" and trial.origin["kind"] == "uniform":
                 trial = replace(trial, items={part.slice.task: part.values for part in evaluation.scores})
             self._trials[trial.id] = trial
             if in_space(trial):

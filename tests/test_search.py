@@ -12,6 +12,7 @@ import pytest
 
 from automerge.history import History, eligible
 from automerge.log import RunLog
+from automerge.optimizers.evolution import Evolution
 from automerge.pareto import hypervolume
 from automerge.protocols import Reference
 from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
@@ -302,6 +303,23 @@ def test_references_that_break_the_bounds_of_the_space_are_tested_and_never_reco
     assert steps[-1].hypervolume <= hypervolume(np.array(values), history.reference_point)
 
 
+def test_thinking_takes_real_time_though_the_clock_of_a_simulated_run_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log, trials=4)
+        ask = search._optimizer.ask
+
+        def slow() -> Proposal:
+            time.sleep(0.06)
+            return ask()
+
+        monkeypatch.setattr(search._optimizer, "ask", slow)
+        monkeypatch.setattr(search._runner, "clock", lambda: 0.0)
+        steps = list(search.run())
+    assert 0.5 < steps[-1].thinking < 1
+
+
 @pytest.mark.usefixtures("half_outside")
 def test_references_outside_the_space_are_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Trial] = []
@@ -322,6 +340,27 @@ def test_references_outside_the_space_are_never_told(tmp_path: Path, monkeypatch
     assert {trial.id for trial in told} > searched
     parents = {parent for trial in history.trials.values() for parent in trial.origin.get("parents", ())}
     assert all(len(history.trials[parent].genotype) for parent in parents)
+
+
+@pytest.mark.usefixtures("half_outside")
+def test_an_optimizer_that_counts_hypervolume_is_told_once_from_where_before_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str | list[float]] = []
+    ask = Evolution.ask
+
+    def count_above(optimizer: Evolution, reference_point: np.ndarray) -> None:
+        calls.append(reference_point.tolist())
+
+    def asked(optimizer: Evolution) -> Proposal:
+        calls.append("ask")
+        return ask(optimizer)
+
+    monkeypatch.setattr(Evolution, "count_above", count_above, raising=False)
+    monkeypatch.setattr(Evolution, "ask", asked)
+    history, _ = finished(tmp_path)
+    assert calls[0] == history.reference_point.tolist()
+    assert set(map(str, calls[1:])) == {"ask"}
 
 
 def test_sources_outside_the_space_give_the_same_order_of_items_and_reference_point(

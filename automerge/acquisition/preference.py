@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +15,8 @@ from automerge.records import Objective
 class Preference:
     """Two points by names of objectives, in their own units: scores between 0 and 1, costs as they are.
 
-    `reference_point` may name some objectives, `aspiration` names all of them. Raises ValueError otherwise.
+    `reference_point` may name some objectives, `aspiration` names all of them. Raises ValueError otherwise, and for
+    values that no model can have.
     """
 
     def __init__(
@@ -28,6 +30,14 @@ class Preference:
         for option, point in (("reference_point", reference_point), ("aspiration", aspiration)):
             if unknown := sorted(set(point or {}) - set(names)):
                 raise ValueError(f"{option}: {', '.join(unknown)} is no objective; there are {', '.join(names)}")
+            for each in objectives:
+                value = float((point or {}).get(each.name, 0.0))
+                if not math.isfinite(value):
+                    raise ValueError(f"{option}: expected a finite number for {each.name}, got {value}")
+                if each.kind != "cost" and not 0 <= value <= 1:
+                    raise ValueError(
+                        f"{option}: scores lie between 0 and 1, got {value:g} for {each.name}; write 0.8 for 80 %"
+                    )
         if aspiration and (missing := sorted(set(names) - set(aspiration))):
             raise ValueError(f"aspiration: name a value for every objective, {', '.join(missing)} is missing")
         self._least = np.array(
@@ -37,14 +47,9 @@ class Preference:
             np.array([each.sign * float(aspiration[each.name]) for each in objectives]) if aspiration else None
         )
 
-    def reference(self, sources: Points) -> NDArray[np.float64]:
-        """The point above which improvements count, shape (n_objectives,), given objective values of the sources.
-
-        Where the user names none it lies a tenth of the sources' range below the worst of them.
-        """
-        span = np.ptp(sources, axis=0)
-        below = sources.min(axis=0) - 0.1 * np.where(span > 0, span, np.maximum(np.abs(sources[0]), 1e-3))
-        return np.where(np.isnan(self._least), below, self._least)
+    def reference(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The point above which improvements count, shape (n_objectives,): the user's, elsewhere `point`."""
+        return np.where(np.isnan(self._least), point, self._least)
 
 
 def achievements(

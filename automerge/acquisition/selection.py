@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.acquisition.batch import FinitePosterior, choose
-from automerge.acquisition.improvement import boxes, expected_improvement
+from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
 from automerge.acquisition.preference import achievements
-from automerge.landscape.model import Landscape
-from automerge.pareto import best_first
+from automerge.landscape.model import Belief, Landscape
+from automerge.pareto import Points, best_first
 from automerge.protocols import Genotypes
 
 FINALISTS = 48
@@ -58,18 +58,8 @@ def select(
     front = landscape.believe(np.vstack([best, pending])).means
     belief = landscape.believe(pool)
     chance = landscape.chance(pool)
-    if aspiration is not None:
-        # An aspiration below the reference point in some objective asks nothing of it.
-        aspiration = np.maximum(aspiration, reference + 1e-6 * np.maximum(1.0, np.abs(reference)))
-        if (front >= aspiration).all(axis=1).any():
-            reference, aspiration = aspiration, None
-    if aspiration is None:
-        gains = expected_improvement(belief.means, belief.deviations, boxes(front, reference))
-    else:
-        draws = np.random.default_rng(seed).normal(size=(N_DRAWS, *belief.means.shape))
-        reached = achievements(belief.means + draws * belief.deviations, reference, aspiration)
-        gains = np.maximum(reached - achievements(front, reference, aspiration).max(), 0).mean(axis=0)
-    gains = gains * chance
+    reference, aspiration = aimed(front, reference, aspiration)
+    gains = improvements(belief, front, reference=reference, aspiration=aspiration, seed=seed)[0] * chance
     finalists = np.argsort(-gains, kind="stable")[: round(FINALISTS * more)]
     points = np.vstack([best, pending, pool[finalists]])
     n_best = len(best)
@@ -86,6 +76,44 @@ def select(
         seed=seed,
     )
     return np.asarray(points[numbers])
+
+
+def aimed(
+    front: Points, reference: NDArray[np.float64], aspiration: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """The point above which improvements count, and the aspiration as long as no point of the front reaches it.
+
+    From then on improvements count above the aspiration.
+    """
+    if aspiration is None:
+        return reference, None
+    # An aspiration below the reference point in some objective asks nothing of it.
+    aspiration = np.maximum(aspiration, reference + 1e-6 * np.maximum(1.0, np.abs(reference)))
+    return (aspiration, None) if (front >= aspiration).all(axis=1).any() else (reference, aspiration)
+
+
+def improvements(
+    belief: Belief,
+    front: Points,
+    *,
+    reference: NDArray[np.float64],
+    aspiration: NDArray[np.float64] | None,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each candidate is expected to add to the front, with the chance that it adds anything, both of shape (n,).
+
+    Hypervolume above `reference`, or, given an aspiration, the share of the way to it.
+    """
+    if aspiration is None:
+        cells = boxes(front, reference)
+        return (
+            expected_improvement(belief.means, belief.deviations, cells),
+            probability_of_improvement(belief.means, belief.deviations, cells),
+        )
+    draws = np.random.default_rng(seed).normal(size=(N_DRAWS, *belief.means.shape))
+    reached = achievements(belief.means + draws * belief.deviations, reference, aspiration)
+    more = reached - achievements(front, reference, aspiration).max(initial=0.0)
+    return np.maximum(more, 0).mean(axis=0), (more > 0).mean(axis=0)
 
 
 def _best(landscape: Landscape, known: Genotypes) -> Genotypes:

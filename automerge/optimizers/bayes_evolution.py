@@ -23,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge import fidelity
-from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
 from automerge.acquisition.pool import evolve
-from automerge.acquisition.preference import Preference
-from automerge.acquisition.selection import select
+from automerge.acquisition.preference import Preference, achievements
+from automerge.acquisition.selection import aimed, improvements, select
 from automerge.fidelity import Ladder
 from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.model import Landscape, View
@@ -61,6 +60,9 @@ HOPE = 0.05
 
 PIECES = 2
 """Evaluations in which a promotion from one rung to the next is made, so that it can be given up on the way."""
+
+DRAWS = 64
+"""Samples among which one is sought that keeps the bounds on costs."""
 
 INSURANCE = 0.1
 """Share of new models that are candidates drawn without the acquisition, against a wrong landscape."""
@@ -106,7 +108,15 @@ class BayesEvolution:
         reference_point: Mapping[str, float] | None = None,
         aspiration: Mapping[str, float] | None = None,
     ) -> None:
-        """Raises ValueError if a preference names what is no objective, or the first rung is none of the ladder's."""
+        """Raises ValueError for options that cannot be, and for a preference as `Preference` tells."""
+        least = {"batch": batch, "n_generations": n_generations, "n_children": n_children}
+        for option, value in least.items():
+            if value < 1:
+                raise ValueError(f"{option}: expected at least 1, got {value}")
+        if n_initial is not None and n_initial < 0:
+            raise ValueError(f"n_initial: expected at least 0, got {n_initial}")
+        if first_rung is not None and not rungs:
+            raise ValueError(f"first_rung: {first_rung} means nothing without rungs; leave one of them out")
         self._space = space
         self._layout = Layout.of(space.genes)
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=rungs)
@@ -130,6 +140,7 @@ class BayesEvolution:
         self._pending: dict[bytes, NDArray[np.float64]] = {}
         self._goals: dict[int, int] = {}
         self._landscape: Landscape | None = None
+        self._reference_point: NDArray[np.float64] | None = None
         self._n_asked = 0
         self._n_new = 0
 
@@ -153,6 +164,10 @@ class BayesEvolution:
         self._pending[genotype.tobytes()] = genotype
         return Proposal(genotype, self._begin(), {"operator": operator})
 
+    def count_above(self, reference_point: NDArray[np.float64]) -> None:
+        """Takes the point above which improvements count where the user names none; else the least values told do."""
+        self._reference_point = reference_point
+
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial."""
         self._ledger.tell(trial)
@@ -167,8 +182,12 @@ class BayesEvolution:
         if landscape is None:
             return self._ledger.promising(n)
         points = self._points(landscape, alive)
-        wide = widest(points, self._reference(), len(points))
-        order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
+        reference, aspiration = aimed(points, self._reference(), self._preference.aspiration)
+        if aspiration is None:
+            wide = widest(points, reference, len(points))
+            order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
+        else:
+            order = np.argsort(-achievements(points, reference, aspiration), kind="stable").tolist()
         return [alive[k].id for k in order if alive[k].id in unfinished][:n]
 
     def _begin(self) -> int:
@@ -226,13 +245,13 @@ class BayesEvolution:
             if trial.id not in numbers and (trial.n_items >= goal or trial.id in self._ledger.promoting)
         ]
         front = self._points(landscape, ahead) if ahead else np.empty((0, len(self._ledger.objectives)))
-        cells = boxes(front, self._reference())
+        reference, aspiration = aimed(front, self._reference(), self._preference.aspiration)
         X = np.array([trial.genotype for trial in trials])
-        belief, kept = landscape.believe(X), landscape.keeps(X)
-        return (
-            expected_improvement(belief.means, belief.deviations, cells) * kept,
-            probability_of_improvement(belief.means, belief.deviations, cells) * kept,
+        gains, hopes = improvements(
+            landscape.believe(X), front, reference=reference, aspiration=aspiration, seed=self._n_asked
         )
+        kept = landscape.keeps(X)
+        return gains * kept, hopes * kept
 
     def _points(self, landscape: Landscape, trials: Sequence[Trial]) -> Points:
         """Believed objective values, shape (n, n_objectives); what likely breaks a constraint lies below the rest."""
@@ -245,7 +264,7 @@ class BayesEvolution:
         """A new genotype and the operator that made it."""
         if self._begins_with_uniform_merge:
             for genotype in self._grid if self._has_few_sources else self._uniform.draw(N_UNIFORM, rng):
-                if self._ledger.is_new(genotype):
+                if self._ledger.is_new(genotype) and self._beliefs.view.excess(genotype[None])[0] == 0:
                     return genotype, "grid" if self._has_few_sources else "uniform_sample"
         if self._landscape is not None and not self._chosen:
             self._choose(self._landscape, rng)
@@ -253,7 +272,16 @@ class BayesEvolution:
             genotype = self._chosen.popleft()
             if self._ledger.is_new(genotype):
                 return genotype, OPERATOR
-        return new_sample(self._space, self._ledger.seen, rng), "sample"
+        return self._sample(rng), "sample"
+
+    def _sample(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """A new sample of the space that keeps the bounds on costs, or of several the one that breaks them least."""
+        drawn = []
+        for _ in range(DRAWS):
+            drawn.append(new_sample(self._space, self._ledger.seen, rng))
+            if self._beliefs.view.excess(drawn[-1][None])[0] == 0:
+                return drawn[-1]
+        return drawn[int(self._beliefs.view.excess(np.array(drawn)).argmin())]
 
     def _choose(self, landscape: Landscape, rng: np.random.Generator) -> None:
         """Fills the queue with the next batch."""
@@ -287,7 +315,9 @@ class BayesEvolution:
             n=self._batch - n_blind,
             seed=int(rng.integers(2**31)),
         )
-        self._chosen.extend([*chosen, *pool[rng.choice(len(pool), size=min(n_blind, len(pool)), replace=False)]])
+        kept = pool[self._beliefs.view.excess(pool) == 0]
+        blind = kept if len(kept) else pool
+        self._chosen.extend([*chosen, *blind[rng.choice(len(blind), size=min(n_blind, len(blind)), replace=False)]])
 
     def _vary(
         self, first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator
@@ -310,12 +340,11 @@ class BayesEvolution:
         return n_known < self._n_initial and self._n_new % 2 == 0
 
     def _reference(self) -> NDArray[np.float64]:
-        """The point above which improvements count, shape (n_objectives,): that of the user, else of the sources."""
-        alive = self._ledger.alive
-        sources = [trial for trial in alive if trial.origin.get("kind") == "source"]
-        references = [trial for trial in alive if trial.origin["operator"] == REFERENCE]
-        known = sources or references or alive
-        return self._preference.reference(np.array([trial.values(self._ledger.objectives) for trial in known]))
+        """The point above which improvements count, shape (n_objectives,): the user's, else that of the search."""
+        point = self._reference_point
+        if point is None:
+            point = np.min([trial.values(self._ledger.objectives) for trial in self._ledger.alive], axis=0)
+        return self._preference.reference(point)
 
 
 def _fitness(landscape: Landscape, X: Genotypes, span: NDArray[np.float64]) -> Points:

@@ -5,18 +5,18 @@ from automerge.acquisition.preference import Preference, achievements
 from automerge.records import Objective
 
 OBJECTIVES = (Objective("a"), Objective("b"), Objective("layers", "cost"))
-SOURCES = np.array([[0.8, 0.2, -12.0], [0.3, 0.7, -12.0]])
+POINT = np.array([0.25, 0.15, -13.2])
 
 
-def test_without_a_preference_improvements_count_from_below_the_worst_source() -> None:
+def test_without_a_preference_improvements_count_from_where_the_search_counts() -> None:
     preference = Preference(OBJECTIVES)
-    assert preference.reference(SOURCES) == pytest.approx([0.25, 0.15, -13.2])
+    assert preference.reference(POINT).tolist() == POINT.tolist()
     assert preference.aspiration is None
 
 
 def test_a_reference_point_is_in_the_units_of_the_objectives_and_may_name_some() -> None:
     preference = Preference(OBJECTIVES, reference_point={"a": 0.6, "layers": 10})
-    assert preference.reference(SOURCES) == pytest.approx([0.6, 0.15, -10.0])
+    assert preference.reference(POINT).tolist() == [0.6, 0.15, -10.0]
 
 
 def test_an_aspiration_names_every_objective() -> None:
@@ -30,6 +30,16 @@ def test_an_aspiration_names_every_objective() -> None:
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="reference_point: c is no objective; there are a, b, layers"):
         Preference(OBJECTIVES, reference_point={"c": 0.5})
+
+
+@pytest.mark.parametrize("option", ["reference_point", "aspiration"])
+@pytest.mark.parametrize(
+    ("value", "fault"), [(60.0, "got 60 for a; write 0.8 for 80 %"), (-0.1, "got -0.1"), (float("nan"), "got nan")]
+)
+def test_values_that_no_model_can_have_are_refused(option: str, value: float, fault: str) -> None:
+    point = {"a": value, "b": 0.5, "layers": 12}
+    with pytest.raises(ValueError, match=f"{option}: .*{fault}"):
+        Preference(OBJECTIVES, **{option: point})
 
 
 def test_the_way_to_an_aspiration_is_that_of_the_worst_objective() -> None:
