@@ -186,6 +186,11 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         for name in settings["costs"] or ()
         if name not in known
     ]
+    found += [
+        f"constraints: the benchmark does not know {each.name!r}, only {', '.join(known)}"
+        for each in constraints
+        if each.kind == "cost" and each.name not in known
+    ]
     orders: Orders = {}
     simulator = Simulator(benchmark, orders, seed=int(options["seed"]))
     budget = Budget(**settings["budget"])

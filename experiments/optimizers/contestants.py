@@ -22,7 +22,7 @@ class Contestant:
 
         The focus would choose its first rung by measured seconds, which here depend on what other runs have stored.
         """
-        chooses = self.overrides[0] == f"optimizer={FOCUS}"
+        chooses = self.overrides[0] == f"optimizer={FOCUS}" and "optimizer.rungs=false" not in self.overrides
         return (*self.overrides, f"optimizer.first_rung={first_rung}") if chooses else self.overrides
 
 

@@ -230,6 +230,12 @@ def test_costs_and_minutes_that_the_benchmark_does_not_know_are_refused(tmp_path
     settings = make_settings(folder, budget={"trials": None, "items": None, "minutes": 1})
     with pytest.raises(ValueError, match=r"budget\.minutes: the runs of the benchmark told no times"):
         assemble(settings)
+    encoder = json.loads((folder / "encoder.json").read_text())
+    write_json(folder, "encoder.json", {**encoder, "measures": {**encoder["measures"], "parameters": []}})
+    settings = make_settings(folder, costs=["parameters"], constraints=["parameters <= 5"])
+    with pytest.raises(ValueError, match="does not know 'parameters', only layers") as told:
+        assemble(settings)
+    assert {"costs", "constraints"} <= {line.split(":")[0].strip(" -") for line in str(told.value).splitlines()}
     content["models"] = {}
     write_json(folder, "metadata.json", content)
     with pytest.raises(ValueError, match="has no models: its runs had too few trials"):

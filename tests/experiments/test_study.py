@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from automerge.components import build
 from automerge.composition import composed
 from automerge.evaluate import Evaluator
-from automerge.records import Evaluation, Query
+from automerge.fidelity import Ladder
+from automerge.records import Evaluation, Objective, Query
 from experiments.optimizers.__main__ import FOLDER, TABLES, jobs, main, parser
 from experiments.optimizers.checkpoints import GRID, SHARES
 from experiments.optimizers.contestants import CONTESTANTS
@@ -18,6 +20,7 @@ from experiments.optimizers.problems import PROBLEMS, Scale
 from experiments.optimizers.record import as_json, recorded
 from experiments.optimizers.results import Results
 from experiments.optimizers.worker import ASKS, FAULT, FIGURES, Job, work
+from tests.conformance.members import lfs
 
 TINY = Scale(trials=12, least=2, most=20, test_items=12)
 
@@ -33,9 +36,15 @@ def test_problems_are_composed_with_their_tasks_rungs_and_budget(name: str) -> N
 
 
 @pytest.mark.parametrize("name", CONTESTANTS)
-def test_contestants_are_composed(name: str) -> None:
-    settings = composed([*Scale().overrides(PROBLEMS["lfs-2"]), *CONTESTANTS[name].overrides])
-    assert settings["optimizer"]["_target_"].startswith("automerge.optimizers.")
+def test_contestants_are_optimizers_with_the_rungs_of_the_study(name: str) -> None:
+    scale, space = Scale(), lfs()
+    settings = composed([*scale.overrides(PROBLEMS["lfs-2"]), *CONTESTANTS[name].at(scale.rungs[0])])
+    ladder = Ladder(minimum=30, maximum=300)
+    objectives = [Objective("a"), Objective("b")]
+    optimizer = build(settings["optimizer"], space=space, objectives=objectives, ladder=ladder, constraints=(), seed=0)
+    first = optimizer.ask()
+    assert first.stop in ladder.rungs
+    assert first.genotype.shape == (len(space.genes),)
 
 
 def test_the_budget_is_what_halving_takes() -> None:
