@@ -147,8 +147,10 @@ class BayesEvolution:
     def ask(self) -> Proposal:
         """A promotion if one is due, else a new genotype at the first rung: one of the first, then what was chosen.
 
-        It is a known one only if nothing new is found, as where the space is used up.
+        It is a known one only if nothing new is found, as where the space is used up. Raises RuntimeError before
+        `count_above` was called.
         """
+        self._reference()  # fails at once, not after the first models
         self._n_asked += 1
         rng = np.random.default_rng([self._seed, self._n_asked])
         if self._n_new >= self._n_initial:
@@ -165,7 +167,7 @@ class BayesEvolution:
         return Proposal(genotype, self._begin(), {"operator": operator})
 
     def count_above(self, reference_point: NDArray[np.float64]) -> None:
-        """Takes the point above which improvements count where the user names none; else the least values told do."""
+        """Takes the point above which improvements count where the user names none."""
         self._reference_point = reference_point
 
     def tell(self, trial: Trial) -> None:
@@ -341,10 +343,9 @@ class BayesEvolution:
 
     def _reference(self) -> NDArray[np.float64]:
         """The point above which improvements count, shape (n_objectives,): the user's, else that of the search."""
-        point = self._reference_point
-        if point is None:
-            point = np.min([trial.values(self._ledger.objectives) for trial in self._ledger.alive], axis=0)
-        return self._preference.reference(point)
+        if self._reference_point is None:
+            raise RuntimeError("from where hypervolume counts is not known; call count_above before the first ask")
+        return self._preference.reference(self._reference_point)
 
 
 def _fitness(landscape: Landscape, X: Genotypes, span: NDArray[np.float64]) -> Points:

@@ -23,7 +23,8 @@ from rich.table import Table
 from automerge.components import build
 from automerge.composition import composed
 from automerge.fidelity import Ladder
-from automerge.protocols import Optimizer
+from automerge.history import reference_point
+from automerge.protocols import HypervolumeOptimizer, Optimizer
 from automerge.records import REFERENCE, Objective, Proposal, Result, Trial
 from automerge.spaces.lfs import LayerwiseFusion
 from experiments.machine import describe
@@ -73,6 +74,9 @@ def times(name: str, n_tasks: int, n_trials: int, n_workers: int) -> list[tuple[
         if known.genotype is not None:
             origin = {"operator": REFERENCE, "name": reference, "kind": known.kind}
             scores.tell(optimizer, Proposal(known.genotype, LADDER.rungs[-1], origin))
+    if isinstance(optimizer, HypervolumeOptimizer):
+        sources = [trial for trial in scores.trials.values() if trial.origin["kind"] == "source"]
+        optimizer.count_above(reference_point(sources, scores.objectives, chances={}, depth=1.0))
     found: list[tuple[int, float]] = []
     flying: deque[Proposal] = deque()
     n_new = 0

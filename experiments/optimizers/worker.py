@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automerge import run
 from automerge.composition import composed
 from automerge.history import History
 from automerge.log import LOG, RunLog
-from automerge.protocols import Optimizer
+from automerge.protocols import HypervolumeOptimizer, Optimizer
 from automerge.records import Proposal, Slice, Trial
 from automerge.runners.serial import SerialRunner
 from automerge.subsets import shuffled
@@ -69,6 +70,11 @@ class TimedOptimizer:
         self._optimizer = optimizer
         self.asks: list[float] = []
         self.tell_seconds = 0.0
+
+    def count_above(self, reference_point: NDArray[np.float64]) -> None:
+        """Takes the point above which hypervolume is counted."""
+        if isinstance(self._optimizer, HypervolumeOptimizer):
+            self._optimizer.count_above(reference_point)
 
     def ask(self) -> Proposal:
         """The next proposal."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from automerge.fidelity import Ladder
-from automerge.protocols import Optimizer, Space
+from automerge.protocols import HypervolumeOptimizer, Optimizer, Space
 from automerge.records import REFERENCE, Objective, Proposal, Result, Trial
 from tests.conformance.members import OPTIMIZERS, SPACES, dis
 
@@ -74,7 +74,13 @@ def problem(request: pytest.FixtureRequest) -> Problem:
 
 @pytest.fixture(params=OPTIMIZERS)
 def build(request: pytest.FixtureRequest) -> Build:
-    return lambda problem, seed=0: OPTIMIZERS[request.param](problem.space, problem.objectives, problem.ladder, seed)
+    def built(problem: Problem, seed: int = 0) -> Optimizer:
+        optimizer = OPTIMIZERS[request.param](problem.space, problem.objectives, problem.ladder, seed)
+        if isinstance(optimizer, HypervolumeOptimizer):
+            optimizer.count_above(np.zeros(len(problem.objectives)))
+        return optimizer
+
+    return built
 
 
 def run(problem: Problem, optimizer: Optimizer, n: int) -> list[Proposal]:

@@ -76,7 +76,10 @@ class Landscape:
 def build(space: Space, kind: type[Any] = BayesEvolution, **options: Any) -> Any:
     small = {"n_initial": 8, "n_generations": 4, "n_children": 40} if kind is BayesEvolution else {}
     ladder = Ladder(minimum=30, maximum=N_ITEMS)
-    return kind(**{"space": space, "objectives": OBJECTIVES, "ladder": ladder, "seed": 0, **small, **options})
+    built = kind(**{"space": space, "objectives": OBJECTIVES, "ladder": ladder, "seed": 0, **small, **options})
+    if kind is BayesEvolution:
+        built.count_above(np.full(2, 0.13))
+    return built
 
 
 def searched(landscape: Landscape, optimizer: Optimizer, n_items: int, *, started: bool = False) -> float:
@@ -209,6 +212,12 @@ def test_it_promotes_the_ends_of_the_front_that_the_search_counts_though_no_sour
         return np.array([landscape.truth(each.genotype) for each in own if each.n_items > 30])
 
     assert np.ptp(promoted([0.2, 0.2])[:, 0]) > np.ptp(promoted([0.5, 0.5])[:, 0]) + 0.1
+
+
+def test_without_a_point_to_count_from_the_first_ask_says_what_is_missing() -> None:
+    optimizer = BayesEvolution(space=lfs(), objectives=OBJECTIVES, ladder=Ladder(minimum=30, maximum=90), seed=0)
+    with pytest.raises(RuntimeError, match="call count_above before the first ask"):
+        optimizer.ask()
 
 
 @pytest.mark.parametrize(
