@@ -290,7 +290,7 @@ class Search:
         if logged is not None and logged.recipe_id != recipe.id:
             raise ValueError(
                 f"trial {number} of the log has recipe {logged.recipe_id}, but these settings propose {recipe.id}; "
-                "the log was made with other options, seed or version, or on another processor, which rounds otherwise: "
+                "the log was made with other options, seed or version, or where rounding differs (another processor): "
                 "go on with it where it was made, or start a new run in another folder"
             )
         row = TrialRow(id=number, recipe_id=recipe.id, genotype=genotype, recipe=recipe, origin=origin)

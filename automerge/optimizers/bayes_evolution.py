@@ -342,10 +342,17 @@ class BayesEvolution:
         return n_known < self._n_initial and self._n_new % 2 == 0
 
     def _reference(self) -> NDArray[np.float64]:
-        """The point above which improvements count, shape (n_objectives,): the user's, else that of the search."""
+        """The point above which improvements count, shape (n_objectives,): the user's, else that of the search.
+
+        As long as no known model lies above it, what they have least of counts too, so that there is a way up.
+        """
         if self._reference_point is None:
             raise RuntimeError("from where hypervolume counts is not known; call count_above before the first ask")
-        return self._preference.reference(self._reference_point)
+        point = self._preference.reference(self._reference_point)
+        known = np.array([trial.values(self._ledger.objectives) for trial in self._ledger.alive])
+        if len(known) and not (known > point).all(axis=1).any():
+            return np.minimum(point, known.min(axis=0))
+        return point
 
 
 def _fitness(landscape: Landscape, X: Genotypes, span: NDArray[np.float64]) -> Points:

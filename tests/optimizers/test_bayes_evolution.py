@@ -214,6 +214,16 @@ def test_it_promotes_the_ends_of_the_front_that_the_search_counts_though_no_sour
     assert np.ptp(promoted([0.2, 0.2])[:, 0]) > np.ptp(promoted([0.5, 0.5])[:, 0]) + 0.1
 
 
+def test_where_nothing_known_counts_yet_the_best_still_go_further() -> None:
+    landscape, optimizer = Landscape(lfs()), build(lfs())
+    optimizer.count_above(np.full(2, 0.95))  # above all that there is
+    landscape.start(optimizer)
+    for _ in range(20):
+        landscape.answer(optimizer, optimizer.ask())
+    own = [each for each in landscape.trials.values() if each.origin["operator"] != REFERENCE]
+    assert sum(each.n_items > 30 for each in own) >= 3
+
+
 def test_without_a_point_to_count_from_the_first_ask_says_what_is_missing() -> None:
     optimizer = BayesEvolution(space=lfs(), objectives=OBJECTIVES, ladder=Ladder(minimum=30, maximum=90), seed=0)
     with pytest.raises(RuntimeError, match="call count_above before the first ask"):
