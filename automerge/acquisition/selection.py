@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.acquisition.batch import FinitePosterior, choose
-from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
-from automerge.acquisition.preference import achievements
-from automerge.landscape.model import Belief, Landscape
-from automerge.pareto import Points, best_first
+from automerge.acquisition.goal import Goal
+from automerge.landscape.model import Landscape
+from automerge.pareto import best_first
 from automerge.protocols import Genotypes
 
 FINALISTS = 48
@@ -27,9 +26,6 @@ LEAST_BASELINE = 6
 OPTIMISM = 0.5
 """Deviations above its mean at which a known recipe may still count among the best."""
 
-N_DRAWS = 128
-"""Draws over which improvements towards an aspiration are averaged."""
-
 
 def select(
     landscape: Landscape,
@@ -44,9 +40,8 @@ def select(
 ) -> Genotypes:
     """At most n genotypes of the pool to evaluate together, in order of choice, shape (at most n, n_genes).
 
-    `known` were evaluated, `pending` are under way; improvement counts above `reference`, or, once a known model is
-    believed to reach the `aspiration`, above that; until then the way towards it counts. Candidates with the same
-    features as another are one model and count once.
+    `known` were evaluated, `pending` are under way; `reference` and `aspiration` are those of a `Goal`, whose front is
+    what is believed of these. Candidates with the same features as another are one model and count once.
     """
     pool = pool[landscape.distinct(pool, np.vstack([known, pending]))]
     if (possible := landscape.keeps(pool) > 0).any():
@@ -58,8 +53,8 @@ def select(
     front = landscape.believe(np.vstack([best, pending])).means
     belief = landscape.believe(pool)
     chance = landscape.chance(pool)
-    reference, aspiration = aimed(front, reference, aspiration)
-    gains = improvements(belief, front, reference=reference, aspiration=aspiration, seed=seed)[0] * chance
+    goal = Goal(front, reference, aspiration, seed=seed)
+    gains = goal.expected(belief) * chance
     finalists = np.argsort(-gains, kind="stable")[: round(FINALISTS * more)]
     points = np.vstack([best, pending, pool[finalists]])
     n_best = len(best)
@@ -70,50 +65,12 @@ def select(
         pending=range(n_best, first),
         finalists=range(first, len(points)),
         handicaps=np.log(np.maximum(chance[finalists], 1e-6)),
-        reference=reference,
-        aspiration=aspiration,
+        reference=goal.reference,
+        aspiration=goal.aspiration,
         n=n,
         seed=seed,
     )
     return np.asarray(points[numbers])
-
-
-def aimed(
-    front: Points, reference: NDArray[np.float64], aspiration: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """The point above which improvements count, and the aspiration as long as no point of the front reaches it.
-
-    From then on improvements count above the aspiration.
-    """
-    if aspiration is None:
-        return reference, None
-    # An aspiration below the reference point in some objective asks nothing of it.
-    aspiration = np.maximum(aspiration, reference + 1e-6 * np.maximum(1.0, np.abs(reference)))
-    return (aspiration, None) if (front >= aspiration).all(axis=1).any() else (reference, aspiration)
-
-
-def improvements(
-    belief: Belief,
-    front: Points,
-    *,
-    reference: NDArray[np.float64],
-    aspiration: NDArray[np.float64] | None,
-    seed: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each candidate is expected to add to the front, with the chance that it adds anything, both of shape (n,).
-
-    Hypervolume above `reference`, or, given an aspiration, the share of the way to it.
-    """
-    if aspiration is None:
-        cells = boxes(front, reference)
-        return (
-            expected_improvement(belief.means, belief.deviations, cells),
-            probability_of_improvement(belief.means, belief.deviations, cells),
-        )
-    draws = np.random.default_rng(seed).normal(size=(N_DRAWS, *belief.means.shape))
-    reached = achievements(belief.means + draws * belief.deviations, reference, aspiration)
-    more = reached - achievements(front, reference, aspiration).max(initial=0.0)
-    return np.maximum(more, 0).mean(axis=0), (more > 0).mean(axis=0)
 
 
 def _best(landscape: Landscape, known: Genotypes) -> Genotypes:

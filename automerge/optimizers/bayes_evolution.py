@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge import fidelity
+from automerge.acquisition.goal import Goal
 from automerge.acquisition.pool import evolve
 from automerge.acquisition.preference import Preference, achievements
-from automerge.acquisition.selection import aimed, improvements, select
+from automerge.acquisition.selection import select
 from automerge.fidelity import Ladder
 from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.model import Landscape, View
@@ -184,12 +185,12 @@ class BayesEvolution:
         if landscape is None:
             return self._ledger.promising(n)
         points = self._points(landscape, alive)
-        reference, aspiration = aimed(points, self._reference(), self._preference.aspiration)
-        if aspiration is None:
-            wide = widest(points, reference, len(points))
+        goal = self._goal(points)
+        if goal.aspiration is None:
+            wide = widest(points, goal.reference, len(points))
             order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
         else:
-            order = np.argsort(-achievements(points, reference, aspiration), kind="stable").tolist()
+            order = np.argsort(-achievements(points, goal.reference, goal.aspiration), kind="stable").tolist()
         return [alive[k].id for k in order if alive[k].id in unfinished][:n]
 
     def _begin(self) -> int:
@@ -247,13 +248,13 @@ class BayesEvolution:
             if trial.id not in numbers and (trial.n_items >= goal or trial.id in self._ledger.promoting)
         ]
         front = self._points(landscape, ahead) if ahead else np.empty((0, len(self._ledger.objectives)))
-        reference, aspiration = aimed(front, self._reference(), self._preference.aspiration)
+        goal = self._goal(front)
         X = np.array([trial.genotype for trial in trials])
-        gains, hopes = improvements(
-            landscape.believe(X), front, reference=reference, aspiration=aspiration, seed=self._n_asked
-        )
-        kept = landscape.keeps(X)
-        return gains * kept, hopes * kept
+        belief, kept = landscape.believe(X), landscape.keeps(X)
+        return goal.expected(belief) * kept, goal.chance(belief) * kept
+
+    def _goal(self, front: Points) -> Goal:
+        return Goal(front, self._reference(), self._preference.aspiration, seed=self._n_asked)
 
     def _points(self, landscape: Landscape, trials: Sequence[Trial]) -> Points:
         """Believed objective values, shape (n, n_objectives); what likely breaks a constraint lies below the rest."""
