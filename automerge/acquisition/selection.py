@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.acquisition.aim import Aim
 from automerge.acquisition.batch import FinitePosterior, choose
-from automerge.acquisition.goal import Goal
 from automerge.landscape.model import Landscape
 from automerge.pareto import best_first
 from automerge.protocols import Genotypes
@@ -40,7 +40,7 @@ def select(
 ) -> Genotypes:
     """At most n genotypes of the pool to evaluate together, in order of choice, shape (at most n, n_genes).
 
-    `known` were evaluated, `pending` are under way; `reference` and `aspiration` are those of a `Goal`, whose front is
+    `known` were evaluated, `pending` are under way; `reference` and `aspiration` are those of a `Aim`, whose front is
     what is believed of these. Candidates with the same features as another are one model and count once.
     """
     pool = pool[landscape.distinct(pool, np.vstack([known, pending]))]
@@ -53,8 +53,8 @@ def select(
     front = landscape.believe(np.vstack([best, pending])).means
     belief = landscape.believe(pool)
     chance = landscape.chance(pool)
-    goal = Goal(front, reference, aspiration, seed=seed)
-    gains = goal.expected(belief) * chance
+    aim = Aim(front, reference, aspiration, seed=seed)
+    gains = aim.expected(belief) * chance
     finalists = np.argsort(-gains, kind="stable")[: round(FINALISTS * more)]
     points = np.vstack([best, pending, pool[finalists]])
     n_best = len(best)
@@ -65,8 +65,8 @@ def select(
         pending=range(n_best, first),
         finalists=range(first, len(points)),
         handicaps=np.log(np.maximum(chance[finalists], 1e-6)),
-        reference=goal.reference,
-        aspiration=goal.aspiration,
+        reference=aim.reference,
+        aspiration=aim.aspiration,
         n=n,
         seed=seed,
     )

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge import fidelity
-from automerge.acquisition.goal import Goal
+from automerge.acquisition.aim import Aim
 from automerge.acquisition.pool import evolve
 from automerge.acquisition.preference import Preference, achievements
 from automerge.acquisition.selection import select
@@ -185,12 +185,12 @@ class BayesEvolution:
         if landscape is None:
             return self._ledger.promising(n)
         points = self._points(landscape, alive)
-        goal = self._goal(points)
-        if goal.aspiration is None:
-            wide = widest(points, goal.reference, len(points))
+        aim = self._aim(points)
+        if aim.aspiration is None:
+            wide = widest(points, aim.reference, len(points))
             order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
         else:
-            order = np.argsort(-achievements(points, goal.reference, goal.aspiration), kind="stable").tolist()
+            order = np.argsort(-achievements(points, aim.reference, aim.aspiration), kind="stable").tolist()
         return [alive[k].id for k in order if alive[k].id in unfinished][:n]
 
     def _begin(self) -> int:
@@ -248,13 +248,13 @@ class BayesEvolution:
             if trial.id not in numbers and (trial.n_items >= goal or trial.id in self._ledger.promoting)
         ]
         front = self._points(landscape, ahead) if ahead else np.empty((0, len(self._ledger.objectives)))
-        goal = self._goal(front)
+        aim = self._aim(front)
         X = np.array([trial.genotype for trial in trials])
         belief, kept = landscape.believe(X), landscape.keeps(X)
-        return goal.expected(belief) * kept, goal.chance(belief) * kept
+        return aim.expected(belief) * kept, aim.chance(belief) * kept
 
-    def _goal(self, front: Points) -> Goal:
-        return Goal(front, self._reference(), self._preference.aspiration, seed=self._n_asked)
+    def _aim(self, front: Points) -> Aim:
+        return Aim(front, self._reference(), self._preference.aspiration, seed=self._n_asked)
 
     def _points(self, landscape: Landscape, trials: Sequence[Trial]) -> Points:
         """Believed objective values, shape (n, n_objectives); what likely breaks a constraint lies below the rest."""
@@ -352,7 +352,7 @@ class BayesEvolution:
         point = self._preference.reference(self._reference_point)
         known = np.array([trial.values(self._ledger.objectives) for trial in self._ledger.alive])
         if len(known) and not (known > point).all(axis=1).any():
-            return np.minimum(point, known.min(axis=0))
+            return np.asarray(np.minimum(point, known.min(axis=0)))
         return point
 
 

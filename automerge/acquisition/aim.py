@@ -16,7 +16,7 @@ N_DRAWS = 128
 """Draws over which improvements towards an aspiration are averaged."""
 
 
-class Goal:
+class Aim:
     """Improvements of this front, of shape (n, n_objectives), perhaps of no points.
 
     They count above `reference`. Given an aspiration the share of the way to it counts instead, from `reference` on,
