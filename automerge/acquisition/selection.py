@@ -40,7 +40,7 @@ def select(
 ) -> Genotypes:
     """At most n genotypes of the pool to evaluate together, in order of choice, shape (at most n, n_genes).
 
-    `known` were evaluated, `pending` are under way; `reference` and `aspiration` are those of a `Aim`, whose front is
+    `known` were evaluated, `pending` are under way; `reference` and `aspiration` are those of an `Aim`, whose front is
     what is believed of these. Candidates with the same features as another are one model and count once.
     """
     pool = pool[landscape.distinct(pool, np.vstack([known, pending]))]

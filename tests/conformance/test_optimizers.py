@@ -74,13 +74,16 @@ def problem(request: pytest.FixtureRequest) -> Problem:
 
 @pytest.fixture(params=OPTIMIZERS)
 def build(request: pytest.FixtureRequest) -> Build:
-    def built(problem: Problem, seed: int = 0) -> Optimizer:
-        optimizer = OPTIMIZERS[request.param](problem.space, problem.objectives, problem.ladder, seed)
-        if isinstance(optimizer, HypervolumeOptimizer):
-            optimizer.count_above(np.zeros(len(problem.objectives)))
-        return optimizer
+    return lambda problem, seed=0: built(request.param, problem, seed)
 
-    return built
+
+def built(name: str, problem: Problem, seed: int = 0) -> Optimizer:
+    """An optimizer that knows from where hypervolume counts, as a search tells it."""
+    optimizer = OPTIMIZERS[name](problem.space, problem.objectives, problem.ladder, seed)
+    if isinstance(optimizer, HypervolumeOptimizer):
+        deepest = 1.1 * problem.space.max_layers
+        optimizer.count_above(np.array([-deepest if each.kind == "cost" else 0.0 for each in problem.objectives]))
+    return optimizer
 
 
 def run(problem: Problem, optimizer: Optimizer, n: int) -> list[Proposal]:
@@ -161,9 +164,8 @@ def test_a_space_that_is_used_up_is_searched_whole_and_then_again(build: Build) 
 def depths(name: str, optimizer: str, objectives: Sequence[Objective]) -> tuple[list[int], list[int]]:
     """The layers of what is proposed for the first time, and of what is promoted."""
     problem = Problem(SPACES[name](), objectives)
-    built = OPTIMIZERS[optimizer](problem.space, problem.objectives, problem.ladder, 0)
     found: tuple[list[int], list[int]] = ([], [])
-    for proposal in run(problem, built, 50):
+    for proposal in run(problem, built(optimizer, problem), 50):
         found[proposal.trial is not None].append(len(problem.space.decode(proposal.genotype).layers))
     return found
 
