@@ -22,13 +22,15 @@ from automerge import benchmark_cli
 from automerge.check.settings import complete
 from automerge.composition import config_folder, plain, register_resolvers
 from automerge.log import LOG, RunLog, refuse_simulated
+from automerge.relocation import changed, refuse_lost
 from automerge.terminal import show_benchmark, show_findings, show_notes
 
 USAGE = """\
 automerge finds the best merges of language models by itself.
 
   automerge search experiment=demo [KEY=VALUE ...]   search; Hydra's options work (-m for several runs, --config-dir)
-  automerge search --resume RUN                      go on with a run that was stopped
+  automerge search --resume RUN [KEY=VALUE ...]      go on with a run that was stopped; say what has moved since, such
+                                                     as source.base=DIR, or where it goes on, such as model.device=cpu
   automerge check experiment=demo                    load and check everything, search nothing
   automerge report RUN [--baseline RUN]              write the report of a run again
   automerge benchmark export RUN... --to DIR         export the surrogate benchmark of one or several runs
@@ -71,18 +73,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _search(arguments: list[str]) -> None:
     if arguments[:1] == ["--resume"]:
-        if len(arguments) != 2:
-            raise ValueError("expected one run folder after --resume: automerge search --resume runs/demo/...")
-        folder = Path(arguments[1])
-        if not (folder / LOG).is_file():
-            raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no {LOG}")
-        with RunLog(folder / LOG, read_only=True) as log:
-            settings = log.settings().get("config")
-        if settings is None:
-            raise ValueError(f"{folder} stopped before it began; start it again with the command it was started with")
+        if len(arguments) < 2:
+            raise ValueError("expected a run folder after --resume: automerge search --resume runs/demo/...")
+        folder, overrides = Path(arguments[1]), arguments[2:]
+        settings = changed(_stored(folder), overrides)
+        refuse_lost(settings, f"automerge search --resume {folder}")
         _run(settings, folder)
     else:
         _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """The settings that a run was started with."""
+    if not (folder / LOG).is_file():
+        raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no {LOG}")
+    with RunLog(folder / LOG, read_only=True) as log:
+        settings: dict[str, Any] | None = log.settings().get("config")
+    if settings is None:
+        raise ValueError(f"{folder} stopped before it began; start it again with the command it was started with")
+    return settings
 
 
 def _check(arguments: list[str]) -> None:
@@ -147,7 +156,8 @@ def _export(arguments: list[str]) -> None:
         "--as-adapter", action="store_true", help="write one LoRA adapter; all sources must be adapters"
     )
     parser.add_argument("--max-rank", type=int, help="compress the adapter to this rank")
-    options = parser.parse_args(arguments)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where models are now, as source.base=DIR")
+    options = parser.parse_intermixed_args(arguments)
     if options.max_rank is not None and not options.as_adapter:
         raise ValueError("--max-rank is for adapters; add --as-adapter")
     refuse_simulated(
@@ -155,8 +165,20 @@ def _export(arguments: list[str]) -> None:
         "its recipes were merged nowhere. To try the best of them on models, search with the sources and the space of "
         f"the benchmark's own runs and begin from this one: automerge search ... start=[{options.run}]",
     )
+    if others := [text for text in options.overrides if not text.startswith("source.")]:
+        raise ValueError(f"an export can be told only where models are, as source.base=DIR, got {', '.join(others)}")
+    settings = changed(_stored(options.run), options.overrides)
+    # It reads no task.
+    refuse_lost({**settings, "task": {}}, f"automerge export {' '.join(arguments)}")
     adapter = Adapter(max_rank=options.max_rank) if options.as_adapter else None
-    written = export_run(options.run, options.to, point=options.point, trial=options.trial, adapter=adapter)
+    written = export_run(
+        options.run,
+        options.to,
+        point=options.point,
+        trial=options.trial,
+        adapter=adapter,
+        source=settings["source"],
+    )
     if written is not None:
         console.print(f"rank {written.rank}, differs from the merge by {100 * written.error:.2g} %", highlight=False)
     console.print(f"model: {options.to}", highlight=False, soft_wrap=True)

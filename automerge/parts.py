@@ -42,8 +42,11 @@ RECORDED = (
 )
 """Packages whose versions go into the log beside automerge's own."""
 
-FREE = ("threads", "placement", "compile")
-"""Options of the model that change how fast it is and not what it is."""
+FREE = ("device", "batch_tokens", "threads", "placement", "compile")
+"""Options of the model that change where and how fast it runs and not what it is."""
+
+SPLITS = ("search", "test")
+"""Sections of a task that say where its rows are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,9 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
         found += [f"{each} (its content has changed)" for each in _differences(stored["identity"], parts.identity)]
         if found:
             raise ValueError(listed(f"{log.path} was started with other settings, so it", found, "be resumed"))
+        # What goes on from here, such as an export, looks where things are now.
+        if (now := _absolute(settings)) != _absolute(stored["config"]):
+            log.write_settings({"config": now})
     else:
         log.write_settings(
             {
@@ -155,15 +161,32 @@ def listed(what: str, found: Sequence[str], verb: str = "be used") -> str:
 
 
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that may change when a run is resumed."""
-    settings = _absolute(settings)
-    # A benchmark is known by its content, wherever it lies.
-    benchmark = settings["benchmark"]
-    return {
+    """The settings without those that may change when a run is resumed.
+
+    Models, rows of tasks, given recipes and benchmarks are known by their content, wherever they lie.
+    """
+    settings = complete(settings)
+    kept = {
         **settings,
         "report": _without(settings["report"], ("baseline",)),
         "model": _without(settings.get("model") or {}, FREE),
-        "benchmark": benchmark and _without(benchmark, ("path",)),
+    }
+    if benchmark := settings["benchmark"]:
+        return {**kept, "benchmark": _without(benchmark, ("path",))}
+    source = settings["source"]
+    return {
+        **kept,
+        "source": {**source, "base": None, "models": dict.fromkeys(source["models"], "a model")},
+        "task": {name: _without_paths(spec) for name, spec in settings["task"].items()},
+        "start": None,
+    }
+
+
+def _without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a task without the paths of its rows."""
+    return {
+        key: _without(value, ("path",)) if key in SPLITS and isinstance(value, Mapping) else value
+        for key, value in task.items()
     }
 
 
@@ -181,7 +204,18 @@ def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         "source": {**source, "base": _resolved(source["base"]), "models": models},
+        "task": {name: _found(spec) for name, spec in settings["task"].items()},
         "start": [_resolved(path) for path in settings.get("start") or ()],
+    }
+
+
+def _found(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a task with absolute paths of its rows."""
+    return {
+        key: {**value, "path": _resolved(str(value["path"]))}
+        if key in SPLITS and isinstance(value, Mapping) and "path" in value
+        else value
+        for key, value in task.items()
     }
 
 

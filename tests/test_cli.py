@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from automerge.log import LOG, RunLog
 from tests import toy
 from tests.benchmark.example import example_run
 from tests.benchmark.simulated import RANDOM, make_benchmark, run
+from tests.test_run import make_settings, search
 
 
 def automerge(*arguments: str, cwd: Path, code: int = 0) -> str:
@@ -74,6 +76,30 @@ def test_a_report_is_written_even_where_the_benchmark_of_a_run_must_not_be_repla
         cli.main(["search", "--resume", str(path)])
     assert (path / "report.html").is_file()
     assert "is no surrogate benchmark; name a new folder" in capsys.readouterr().err
+
+
+def test_a_run_is_told_where_its_models_are_now(
+    llama: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = {name: tmp_path / name for name in llama}
+    for name, folder in llama.items():
+        shutil.copytree(folder, family[name])
+    settings = make_settings(tmp_path, family, budget={"trials": 2, "items": None, "minutes": None})
+    search(settings, tmp_path / "run")
+    family["left"].rename(tmp_path / "moved")
+    run, to, here = str(tmp_path / "run"), str(tmp_path / "model"), f"source.models.left={tmp_path / 'moved'}"
+    for command in (["search", "--resume", run], ["export", run, "--trial", "3", "--to", to]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(command)
+        told = f"say where it is now: automerge {' '.join(command)} source.models.left=PATH"
+        assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["export", run, "--trial", "3", "--to", to, "model.device=cpu"])
+    assert "an export can be told only where models are, as source.base=DIR" in capsys.readouterr().err
+    cli.main(["export", run, here, "--trial", "3", "--to", to])
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    cli.main(["search", "--resume", run, here, "model.batch_tokens=512"])
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_searching_on_a_benchmark(

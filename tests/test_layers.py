@@ -61,7 +61,7 @@ LAYERS = [
     {"check", "zoo"},
     {"parts"},
     {"benchmark"},
-    {"run", "progress", "terminal", "composition"},
+    {"run", "progress", "terminal", "composition", "relocation"},
     {"benchmark_cli"},
     {"cli"},
 ]

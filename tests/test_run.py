@@ -286,6 +286,37 @@ def test_changed_weights_and_data_are_noticed_by_resume_and_export(llama: dict[s
         export_run(tmp_path / "run", tmp_path / "model", point=1)
 
 
+def test_a_run_goes_on_and_is_exported_after_its_models_and_data_have_moved(
+    llama: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "old").mkdir()
+    family = {name: tmp_path / "old" / name for name in llama}
+    for name, folder in llama.items():
+        shutil.copytree(folder, family[name])
+    short: dict[str, Any] = {"budget": {"trials": 3, "items": None, "minutes": None}}
+    settings = make_settings(tmp_path / "old", family, **short)
+    before = search(settings, tmp_path / "run")
+
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = make_settings(tmp_path / "new", {name: tmp_path / "new" / name for name in llama}, **short)
+    export_run(tmp_path / "run", tmp_path / "told", point=1, source=moved["source"])
+    moved["model"] = {**moved["model"], "batch_tokens": 512}
+    with RunLog(tmp_path / "run" / LOG) as log:
+        assert all(step.resumed for step in run.search(moved, run.assemble(moved), log))
+        assert History.of(log).recommended == before.recommended
+        # From here on the log knows the new places.
+        assert log.settings()["config"]["source"] == moved["source"]
+        other = {**moved, "source": {**moved["source"], "models": {"left": moved["source"]["models"]["right"]}}}
+        with pytest.raises(ValueError, match=r"source\.models\.right: 'a model' in the log, None now"):
+            next(run.search(other, run.assemble(moved), log))
+    export_run(tmp_path / "run", tmp_path / "known", point=1)
+    written = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("told", "known")]
+    assert written[0] == written[1]
+    swapped = {**moved["source"], "base": moved["source"]["models"]["left"]}
+    with pytest.raises(ValueError, match="the weights of base are not those that were searched"):
+        export_run(tmp_path / "run", tmp_path / "wrong", point=1, source=swapped)
+
+
 def write_start(path: Path, folders: dict[str, Path], weight: float) -> Path:
     """A mergekit configuration of the toy family with other weights for the attention."""
     content = {

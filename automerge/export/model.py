@@ -48,12 +48,19 @@ SHARD_BYTES = 5 * 10**9
 
 
 def export_run(
-    run: Path, to: Path, *, point: int | None = None, trial: int | None = None, adapter: Adapter | None = None
+    run: Path,
+    to: Path,
+    *,
+    point: int | None = None,
+    trial: int | None = None,
+    adapter: Adapter | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> Written | None:
     """Writes the model of a run's recommended point (from 1), or of any of its trials, into the new folder `to`.
 
-    With `adapter` it is written as one LoRA adapter of the base, and its rank and error are returned. Raises
-    FileExistsError if the folder exists, ValueError for a number that the run does not have.
+    With `adapter` it is written as one LoRA adapter of the base, and its rank and error are returned. `source` is the
+    section of the settings for models that have moved since the run; None looks where they were. Raises
+    FileExistsError if the folder exists, ValueError for a number that the run does not have and for other models.
     """
     with RunLog(run / LOG, read_only=True) as log:
         history = History.of(log)
@@ -68,9 +75,9 @@ def export_run(
         trial = history.recommended[point - 1]
     if trial is None or trial not in history.trials:
         raise ValueError(f"the run has trials 0..{len(history.trials) - 1}, got {trial}")
-    options = settings["config"]["source"]
+    options = source or settings["config"]["source"]
     family = open_family(options, trust_remote_code=bool(settings["config"]["model"]["trust_remote_code"]))
-    card = _card(history, settings, trial, family)
+    card = _card(history, settings, options, trial, family)
     recipe = history.trials[trial].recipe
     known = settings.get("identity", {}).get("sources")
     if adapter is not None:
@@ -220,10 +227,9 @@ def _save_translation(recipe: Recipe, resident: ResidentSources, paths: Mapping[
     return f"\n`mergekit.yaml` is the same merge as a mergekit configuration.{notes}\n"
 
 
-def _card(history: History, settings: dict[str, Any], trial: int, family: Family) -> str:
+def _card(history: History, settings: Mapping[str, Any], source: Mapping[str, Any], trial: int, family: Family) -> str:
     """The model card: what was merged, how, and what it scored."""
     chosen = history.trials[trial]
-    source = settings["config"]["source"]
     methods = sorted({fusion.method for _, fusion in chosen.recipe.fusions()})
     tested = history.tests.get(trial, {})
     rows = [f"| {task} | {_share(chosen.results.get(task))} | {_share(tested.get(task))} |" for task in history.tasks]

@@ -1,0 +1,76 @@
+"""Stored settings with values that a later command changes, and paths that lead nowhere any more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automerge.relocation import changed, refuse_lost
+
+SETTINGS: dict[str, Any] = {
+    "source": {"base": "/old/base", "models": {"left": "/old/left"}, "revisions": {}},
+    "task": {"sums": {"search": {"path": "/old/search.jsonl", "limit": 5}, "test": {"path": "org/sums"}}},
+    "model": {"device": "cuda:1", "threads": None},
+    "start": [],
+}
+
+
+def test_values_are_changed_in_the_syntax_of_hydra_and_nothing_else_is() -> None:
+    overrides = [
+        "source.base=/new/base",
+        "source.models={left: /new/left}",
+        "task.sums.search.path='/new/a b.jsonl'",
+        "model.threads=4",
+        "model.device=null",
+        "start=[one, two]",
+    ]
+    assert changed(SETTINGS, overrides) == {
+        "source": {"base": "/new/base", "models": {"left": "/new/left"}, "revisions": {}},
+        "task": {"sums": {"search": {"path": "/new/a b.jsonl", "limit": 5}, "test": {"path": "org/sums"}}},
+        "model": {"device": None, "threads": 4},
+        "start": ["one", "two"],
+    }
+    assert changed(SETTINGS, []) == SETTINGS
+    assert SETTINGS["source"]["base"] == "/old/base"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("source.bas=/new", "this run has no setting source.bas; there are base, models, revisions"),
+        ("source.models.right=/new", "this run has no setting source.models.right; there are left"),
+        ("sources.base=/new", "this run has no setting sources.base"),
+        ("source.base.path=/new", "this run has no setting source.base.path"),
+        ("+source.token=x", "a run keeps its keys, only values can change"),
+        ("~source.base", "a run keeps its keys, only values can change"),
+        ("model.threads=1,2", "a run keeps its keys, only values can change"),
+        ("/new/base", "expected KEY=VALUE, got '/new/base'"),
+    ],
+)
+def test_what_is_no_value_of_the_run_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        changed(SETTINGS, [override])
+
+
+def test_local_paths_that_lead_nowhere_are_listed_with_the_words_that_mend_them(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    settings = changed(SETTINGS, [f"source.models.left={tmp_path / 'left'}"])
+    with pytest.raises(ValueError, match="no longer where it was") as fault:
+        refuse_lost(settings, "automerge search --resume RUN")
+    assert str(fault.value).splitlines()[1:] == [
+        "  - source.base: /old/base",
+        "  - task.sums.search.path: /old/search.jsonl",
+        "if it has moved, say where it is now: automerge search --resume RUN source.base=PATH",
+    ]
+
+
+def test_hub_ids_and_what_is_there_are_not_lost(tmp_path: Path) -> None:
+    refuse_lost(changed(SETTINGS, ["source.base=org/base", f"source.models.left={tmp_path}", "task={}"]), "")
+
+
+def test_the_benchmark_of_a_simulated_run_may_be_lost_too() -> None:
+    with pytest.raises(ValueError, match=r"x benchmark\.path=PATH"):
+        refuse_lost({"benchmark": {"path": "/old/benchmark"}, "source": {}}, "x")
