@@ -1,6 +1,6 @@
 """Optimizers compared at equal items, on merges of the embedded zoo.
 
-python -m experiments.optimizers run                        # what is missing of the study; resumable
+python -m experiments.optimizers all                        # what is missing of the study and its reports; resumable
 python -m experiments.optimizers run --problems lfs-2 --optimizers evolution random_search --seeds 2 --trials 20
 python -m experiments.optimizers report                     # results.json, tables, figures of all finished runs
 """
@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 from automerge.benchmark.processes import each_done
@@ -32,8 +33,17 @@ FIRST_SEED = 5
 STORE = "scores.db"
 """Name of the file in the folder of all runs that holds the item scores they share."""
 
+RECORD = "results.json"
+"""Name of the file with all runs of a report."""
+
 TABLES = "tables.md"
 """Name of the file beside results.json that holds the tables."""
+
+LONGER = 2.5
+"""How many times the budget the best optimizers are run with too."""
+
+BEST = 4
+"""How many optimizers these are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,32 +74,65 @@ def parser() -> argparse.ArgumentParser:
     scale.add_argument("--min-items", type=int, default=own.least, help="least items of the first rung (%(default)s)")
     scale.add_argument("--max-items", type=int, default=own.most, help="search items per task (%(default)s)")
     scale.add_argument("--test-items", type=int, default=own.test_items, help="test items per task (%(default)s)")
-    scale.add_argument("--record", type=Path, metavar="FILE",
-                       help="a results.json whose runs count as finished: `run` leaves them out, `report` has them "
-                            "beside those of the folder")  # fmt: skip
+    record = argparse.ArgumentParser(add_help=False)
+    record.add_argument("--record", type=Path, metavar="FILE",
+                        help="a results.json whose runs count as finished: `run` leaves them out, `report` has them "
+                             "beside those of the folder")  # fmt: skip
+    seeds = argparse.ArgumentParser(add_help=False)
+    seeds.add_argument("--seeds", type=int, default=5, help="how many seeds (%(default)s)", metavar="N")
+    seeds.add_argument("--first-seed", type=int, default=FIRST_SEED, help="the first of them (%(default)s)")
+    seeds.add_argument("--jobs", type=int, default=2, help="runs at once, each with one thread (%(default)s)")
+    focus = argparse.ArgumentParser(add_help=False)
+    focus.add_argument("--focus", choices=CONTESTANTS, default=FOCUS, metavar="OPTIMIZER",
+                       help="whom the others are compared with (%(default)s)")  # fmt: skip
+    focus.add_argument(
+        "--to", type=Path, default=FOLDER, help="folder for results.json, tables and figures (this study's)"
+    )
     found = argparse.ArgumentParser(
         "python -m experiments.optimizers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = found.add_subparsers(required=True, metavar="run | report")
-    run = commands.add_parser("run", parents=[scale], help="run what is missing of the study")
+    commands = found.add_subparsers(required=True, metavar="all | run | report")
+    whole = commands.add_parser(
+        "all",
+        parents=[scale, seeds, focus],
+        help=f"run what is missing of all optimizers, ablations too, and of the best {BEST} with {LONGER} times the "
+        "budget, and write both reports; runs of results.json in the folder of a report are not missing",
+    )
+    whole.set_defaults(command=run_whole)
+    run = commands.add_parser("run", parents=[scale, record, seeds], help="run what is missing of a part of it")
     run.set_defaults(command=run_missing)
     run.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM",
                      help=f"of {', '.join(PROBLEMS)} (all)")  # fmt: skip
     run.add_argument("--optimizers", nargs="+", choices=CONTESTANTS, default=list(RIVALS), metavar="OPTIMIZER",
                      help=f"of {', '.join(RIVALS)} (all these), {', '.join(ABLATIONS)}")  # fmt: skip
-    run.add_argument("--seeds", type=int, default=5, help="how many seeds (%(default)s)", metavar="N")
-    run.add_argument("--first-seed", type=int, default=FIRST_SEED, help="the first of them (%(default)s)")
-    run.add_argument("--jobs", type=int, default=2, help="runs at once, each with one thread (%(default)s)")
-    report = commands.add_parser("report", parents=[scale], help="write results.json, tables and figures")
+    report = commands.add_parser("report", parents=[scale, record, focus], help="write results.json, tables, figures")
     report.set_defaults(command=write_report)
-    report.add_argument("--focus", choices=CONTESTANTS, default=FOCUS, metavar="OPTIMIZER",
-                        help="whom the others are compared with (%(default)s)")  # fmt: skip
-    report.add_argument(
-        "--to", type=Path, default=FOLDER, help="folder for results.json, tables and figures (this study's)"
-    )
     return found
+
+
+def run_whole(options: argparse.Namespace, scale: Scale) -> int:
+    """Runs and reports what is missing of the whole study; returns 1 if a run could not be made."""
+    everybody = [*RIVALS, *ABLATIONS]
+    faults = run_and_report(options, scale, everybody, options.to)
+    results = Results.read(options.runs / scale.name, recorded(options.to / RECORD, scale))
+    ranking = results.only(RIVALS).ranking()
+    if ranking is None:
+        raise ValueError(f"too few runs have finished to tell the best {BEST} optimizers; mend what their lines tell")
+    best = sorted(ranking.ranks, key=ranking.ranks.__getitem__)[:BEST]
+    longer = replace(scale, trials=round(LONGER * scale.trials))
+    return run_and_report(options, longer, best, options.to / f"{longer.trials}_trials") or faults
+
+
+def run_and_report(options: argparse.Namespace, scale: Scale, optimizers: Sequence[str], to: Path) -> int:
+    """Runs what is missing of these optimizers on all problems and reports it; returns 1 if a run could not be made."""
+    record = to / RECORD
+    part = {"problems": list(PROBLEMS), "optimizers": optimizers, "to": to}
+    chosen = argparse.Namespace(**{**vars(options), **part, "record": record if record.is_file() else None})
+    faults = run_missing(chosen, scale)
+    write_report(chosen, scale)
+    return faults
 
 
 def run_missing(options: argparse.Namespace, scale: Scale) -> int:
@@ -143,11 +186,11 @@ def write_report(options: argparse.Namespace, scale: Scale) -> int:
     """Writes results.json, tables and figures of all finished runs of a scale, and prints the tables; returns 0."""
     known = [] if options.record is None else recorded(options.record, scale)
     results = Results.read(options.runs / scale.name, known)
-    check_kept(options.to / "results.json", scale, results.runs)
+    check_kept(options.to / RECORD, scale, results.runs)
     options.to.mkdir(parents=True, exist_ok=True)
     compared = results.only(RIVALS if options.focus in RIVALS else ABLATIONS)
     ranking = compared.ranking()
-    (options.to / "results.json").write_text(as_json(results.runs, scale, ranking))
+    (options.to / RECORD).write_text(as_json(results.runs, scale, ranking))
     figures.draw_hypervolumes(compared, options.focus, options.to / "hypervolume.png")
     if ranking is not None:
         figures.draw_ranks(ranking, options.focus, options.to / "ranks.png")

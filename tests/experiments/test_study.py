@@ -13,9 +13,10 @@ from automerge.composition import composed
 from automerge.evaluate import Evaluator
 from automerge.fidelity import Ladder
 from automerge.records import Evaluation, Objective, Query
-from experiments.optimizers.__main__ import FOLDER, TABLES, jobs, main, parser
+from experiments.optimizers import figures
+from experiments.optimizers.__main__ import FOLDER, RECORD, TABLES, jobs, main, parser
 from experiments.optimizers.checkpoints import GRID, SHARES
-from experiments.optimizers.contestants import CONTESTANTS
+from experiments.optimizers.contestants import ABLATIONS, CONTESTANTS, RIVALS
 from experiments.optimizers.problems import PROBLEMS, Scale
 from experiments.optimizers.record import as_json, recorded
 from experiments.optimizers.results import Results
@@ -230,6 +231,42 @@ def test_runs_with_other_references_are_not_compared(tmp_path: Path, key: str) -
         Results.read(tmp_path, [finished_elsewhere("evolution"), {**found, **changed}])
     # Of another seed they may.
     Results.read(tmp_path, [finished_elsewhere("evolution"), {**found, **changed, "seed": 6}])
+
+
+def test_the_whole_study_ends_with_the_best_four_at_a_larger_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+    for name in ("draw_hypervolumes", "draw_ranks"):
+        monkeypatch.setattr(figures, name, lambda *arguments: drawn.append(arguments[-1]))
+    (model,) = [
+        run
+        for run in recorded(FOLDER / RECORD, Scale())
+        if (run["problem"], run["optimizer"], run["seed"]) == ("lfs-2", "evolution", 5)
+    ]
+
+    def measured(gain: float, **where: Any) -> dict[str, Any]:
+        return {**model, **where, "final": {**model["final"], "gain": gain}}
+
+    worst_first = [*ABLATIONS, *reversed(RIVALS)]
+    runs = [
+        measured(gain, problem=problem, optimizer=optimizer, seed=seed)
+        for problem in PROBLEMS
+        for gain, optimizer in enumerate(worst_first)
+        for seed in (5, 6)
+    ]
+    (tmp_path / "500_trials").mkdir()
+    write_record(tmp_path / RECORD, *runs)
+    best = [run for run in runs if run["optimizer"] in RIVALS[:4]]
+    write_record(tmp_path / "500_trials" / RECORD, *best, scale=Scale(trials=500))
+    assert main(["all", "--runs", str(tmp_path / "runs"), "--to", str(tmp_path), "--seeds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert f"0 of {len(runs)} runs to do" in said
+    assert f"0 of {7 * 4 * 2} runs to do" in said
+    for folder, names in ((tmp_path, worst_first), (tmp_path / "500_trials", RIVALS[:4])):
+        table = (folder / TABLES).read_text()
+        assert all(f"| dis-3 | {name} | 2 |" in table for name in names)
+        assert folder / "hypervolume.png" in drawn
 
 
 def test_a_report_of_nothing_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
