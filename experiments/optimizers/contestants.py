@@ -10,7 +10,7 @@ FOCUS = "bayes_evolution"
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """An optimizer: Hydra overrides, colour and line in figures; an `ablation` is the focus with a part switched."""
+    """An optimizer: Hydra overrides, colour and line in figures; an `ablation` is the focus with one option changed."""
 
     overrides: tuple[str, ...]
     colour: str
@@ -30,8 +30,8 @@ def _named(name: str, colour: str, line: str = "-", *options: str) -> Contestant
     return Contestant((f"optimizer={name}", *(f"optimizer.{option}" for option in options)), colour, line)
 
 
-def _switched(part: str, colour: str, *, on: bool = False) -> Contestant:
-    return Contestant((f"optimizer={FOCUS}", f"optimizer.{part}={str(on).lower()}"), colour, "-", ablation=True)
+def _changed(option: str, colour: str) -> Contestant:
+    return Contestant((f"optimizer={FOCUS}", f"optimizer.{option}"), colour, "-", ablation=True)
 
 
 CONTESTANTS = {
@@ -50,10 +50,11 @@ CONTESTANTS = {
     "pymoo_cma_es": _named("pymoo_cma_es", "#17becf", "--"),
     "pymoo_nsga2": _named("pymoo_nsga2", "#17becf", ":"),
     "qnehvi": _named("qnehvi", "#ff7f0e"),
-    f"{FOCUS}_no_features": _switched("features", "#1f77b4"),
-    f"{FOCUS}_no_block_operators": _switched("block_operators", "#2ca02c"),
-    f"{FOCUS}_no_rungs": _switched("rungs", "#9467bd"),
-    f"{FOCUS}_racing": _switched("racing", "#ff7f0e", on=True),
+    f"{FOCUS}_no_features": _changed("features=false", "#1f77b4"),
+    f"{FOCUS}_no_block_operators": _changed("block_operators=false", "#2ca02c"),
+    f"{FOCUS}_no_rungs": _changed("rungs=false", "#9467bd"),
+    f"{FOCUS}_racing": _changed("racing=true", "#ff7f0e"),
+    f"{FOCUS}_batch_1": _changed("batch=1", "#8c564b"),
 }
 
 RIVALS = tuple(name for name, contestant in CONTESTANTS.items() if not contestant.ablation)

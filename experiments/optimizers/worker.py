@@ -19,6 +19,7 @@ from automerge import run
 from automerge.composition import composed
 from automerge.history import History
 from automerge.log import LOG, RunLog
+from automerge.parts import Parts
 from automerge.protocols import HypervolumeOptimizer, Optimizer
 from automerge.records import Proposal, Slice, Trial
 from automerge.runners.serial import SerialRunner
@@ -118,7 +119,7 @@ def measured(job: Job) -> dict[str, Any]:
     A search that is resumed asks again for all that its log answers, so the seconds of `ask` are always whole; they
     are those of the last process.
     """
-    _quieten()
+    quieten()
     settings = composed([*job.overrides, f"seed={job.seed}"])
     parts = run.assemble(settings)
     timed = TimedOptimizer(parts.optimizer)
@@ -127,10 +128,7 @@ def measured(job: Job) -> dict[str, Any]:
         for _ in run.search(settings, replace(parts, optimizer=timed, runner=SerialRunner(evaluate)), log):
             pass
         history = History.of(log)
-        for number, (name, task) in enumerate(parts.tasks.items()):
-            parts.orders[name, "test"] = shuffled(task.size("test"), (number, 2))[DEVELOPMENT:]
-        slices = [Slice(name, "test", 0, len(parts.orders[name, "test"])) for name in parts.tasks]
-        judged = _judged(history, TestItems(history, evaluate, slices), settings, parts.ladder.rungs[-1])
+        judged = _judged(history, judges(parts, history, evaluate), settings, parts.ladder.rungs[-1])
     _write(job.folder / ASKS, timed.asks)
     return {
         "problem": job.problem,
@@ -146,6 +144,14 @@ def measured(job: Job) -> dict[str, Any]:
         "tell_seconds": timed.tell_seconds,
         "machine": describe(),
     }
+
+
+def judges(parts: Parts, history: History, evaluate: CachedEvaluator) -> TestItems:
+    """The test items by which fronts are judged, evaluated as needed; their orders are those of the parts from now."""
+    for number, (name, task) in enumerate(parts.tasks.items()):
+        parts.orders[name, "test"] = shuffled(task.size("test"), (number, 2))[DEVELOPMENT:]
+    slices = [Slice(name, "test", 0, len(parts.orders[name, "test"])) for name in parts.tasks]
+    return TestItems(history, evaluate, slices)
 
 
 def _judged(history: History, tests: TestItems, settings: Mapping[str, Any], full: int) -> dict[str, Any]:
@@ -193,7 +199,8 @@ def _write(path: Path, values: Any) -> None:
     draft.replace(path)
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Switches progress bars of libraries off."""
     import datasets  # noqa: PLC0415 (slow to import, and only processes that run need it)
     import transformers  # noqa: PLC0415 (likewise)
 

@@ -1,0 +1,1 @@
+"""How a search should choose what it recommends."""
