@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,6 @@ from automerge import benchmark_cli
 from automerge.check.settings import complete
 from automerge.composition import config_folder, plain, register_resolvers
 from automerge.log import LOG, RunLog, refuse_simulated
-from automerge.relocation import changed, refuse_lost
 from automerge.terminal import show_benchmark, show_findings, show_notes
 
 USAGE = """\
@@ -30,7 +30,8 @@ automerge finds the best merges of language models by itself.
 
   automerge search experiment=demo [KEY=VALUE ...]   search; Hydra's options work (-m for several runs, --config-dir)
   automerge search --resume RUN [KEY=VALUE ...]      go on with a run that was stopped; say what has moved since, such
-                                                     as source.base=DIR, or where it goes on, such as model.device=cpu
+                                                     as source.base=DIR, or where it goes on, such as
+                                                     model.device=cuda:1
   automerge check experiment=demo                    load and check everything, search nothing
   automerge report RUN [--baseline RUN]              write the report of a run again
   automerge benchmark export RUN... --to DIR         export the surrogate benchmark of one or several runs
@@ -39,7 +40,9 @@ automerge finds the best merges of language models by itself.
                                                      compare optimizers on a benchmark
   automerge search problem=benchmark benchmark.path=DIR optimizer=tpe
                                                      search on a benchmark in place of models
-  automerge export RUN --point N --to DIR            write a recommended model as a Hugging Face folder
+  automerge export RUN --point N --to DIR [source.base=DIR ...]
+                                                     write a recommended model as a Hugging Face folder; say which
+                                                     models have moved
 """
 
 MISTAKES = (ValueError, OSError, RuntimeError, MemoryError, ImportError, sqlite3.Error)
@@ -72,12 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _search(arguments: list[str]) -> None:
-    if arguments[:1] == ["--resume"]:
-        if len(arguments) < 2:
+    if "--resume" in arguments:
+        from automerge.relocation import changed, refuse_lost  # noqa: PLC0415 (each command loads what it needs)
+
+        at = arguments.index("--resume")
+        before, after = arguments[:at], arguments[at + 1 :]
+        if not after:
             raise ValueError("expected a run folder after --resume: automerge search --resume runs/demo/...")
-        folder, overrides = Path(arguments[1]), arguments[2:]
-        settings = changed(_stored(folder), overrides)
-        refuse_lost(settings, f"automerge search --resume {folder}")
+        folder = Path(after[0])
+        settings = changed(_stored(folder), [*before, *after[1:]])
+        refuse_lost(settings, f"automerge search {shlex.join(arguments)}")
         _run(settings, folder)
     else:
         _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
@@ -145,6 +152,8 @@ def _report(arguments: list[str]) -> None:
 
 def _export(arguments: list[str]) -> None:
     from automerge.export.model import Adapter, export_run  # noqa: PLC0415
+    from automerge.parts import changes, listed  # noqa: PLC0415
+    from automerge.relocation import changed, refuse_lost  # noqa: PLC0415
 
     parser = argparse.ArgumentParser("automerge export", description="Writes a model of a run as a folder.")
     parser.add_argument("run", type=Path)
@@ -167,9 +176,12 @@ def _export(arguments: list[str]) -> None:
     )
     if others := [text for text in options.overrides if not text.startswith("source.")]:
         raise ValueError(f"an export can be told only where models are, as source.base=DIR, got {', '.join(others)}")
-    settings = changed(_stored(options.run), options.overrides)
+    stored = _stored(options.run)
+    settings = changed(stored, options.overrides)
     # It reads no task.
-    refuse_lost({**settings, "task": {}}, f"automerge export {' '.join(arguments)}")
+    refuse_lost({**settings, "task": {}}, f"automerge export {shlex.join(arguments)}")
+    if found := changes(stored, settings):
+        raise ValueError(listed("these settings", found, "change in an export"))
     adapter = Adapter(max_rank=options.max_rank) if options.as_adapter else None
     written = export_run(
         options.run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ from safetensors import safe_open
 
 FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja", "*.py"]
 """What is fetched from the hub; code runs only under `trust_remote_code`."""
+
+COMPANIONS = ["*config.json", "tokenizer*", "special_tokens_map.json", "vocab*", "merges*", "added_tokens.json",
+              "chat_template*", "*.model", "*.py"]  # fmt: skip
+"""Files beside the weights that say how a model computes and reads."""
 
 DTYPES = {
     "F64": torch.float64,
@@ -51,6 +56,15 @@ def headers(path: Path) -> dict[str, Header]:
                 )
             found[name] = Header(tuple(view.get_shape()), DTYPES[view.get_dtype()])
     return found
+
+
+def companions(folder: Path) -> str:
+    """The first 16 hex digits of a SHA-256 over the names and bytes of the files beside a model's weights."""
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in COMPANIONS for file in folder.glob(pattern) if file.is_file()}):
+        digest.update(file.name.encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def resolve(path: str, *, revision: str | None = None) -> Path:

@@ -116,8 +116,8 @@ class ResidentSources:
     def fingerprints(self) -> dict[str, str]:
         """By source the first 16 hex digits of a SHA-256 over a sample of all its tensors.
 
-        At most SAMPLED values of a tensor, evenly spread: any training changes nearly all, and 70 B parameters would
-        take minutes to hash whole.
+        At most SAMPLED values of a tensor, or of an adapter's factors, evenly spread: any training changes nearly all,
+        and 70 B parameters would take minutes to hash whole.
         """
         return {source: self._fingerprint(source) for source in (BASE, *self.names)}
 
@@ -330,11 +330,16 @@ class ResidentSources:
     def _fingerprint(self, source: str) -> str:
         digest = hashlib.sha256()
         for name in sorted(self.alignment.places):
-            size = self._residence.size(name)
-            values = self._residence.entries(source, name, 0, size)
-            sample = values[:: max(1, size // SAMPLED)][:SAMPLED]
             digest.update(name.encode())
-            digest.update(sample.float().cpu().numpy().tobytes())
+            factor = self._residence.low_rank(source, name)
+            if factor is None or factor.is_base:
+                stored = [self._residence.entries(source, name, 0, self._residence.size(name))]
+            else:
+                # Their product is rounded otherwise on another processor.
+                stored = [factor.up.reshape(-1), factor.down.reshape(-1), torch.tensor([factor.scale])]
+            for values in stored:
+                sample = values[:: max(1, len(values) // SAMPLED)][:SAMPLED]
+                digest.update(sample.float().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 

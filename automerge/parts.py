@@ -78,15 +78,21 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
     """
     settings = complete(settings)
     stored = log.settings()
+    moved: dict[str, Any] = {}
     if "config" in stored:
+        if not _chooses_dtype(stored["config"]):
+            settings = _with_dtype(settings, parts)
         found = changes(stored["config"], settings)
-        found += [f"{each} (its content has changed)" for each in _differences(stored["identity"], parts.identity)]
+        # A log of an earlier version does not tell all of it.
+        own = {key: parts.identity.get(key) for key in stored["identity"]}
+        differing = _differences(_unnamed(stored["identity"]), _unnamed(own))
+        found += [f"{each} (its content has changed)" for each in differing]
         if found:
             raise ValueError(listed(f"{log.path} was started with other settings, so it", found, "be resumed"))
-        # What goes on from here, such as an export, looks where things are now.
         if (now := _absolute(settings)) != _absolute(stored["config"]):
-            log.write_settings({"config": now})
+            moved["config"] = now
     else:
+        settings = _with_dtype(settings, parts)
         log.write_settings(
             {
                 "config": _absolute(settings),
@@ -99,7 +105,7 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
             }
         )
     options = settings["report"]
-    yield from Search(
+    steps = Search(
         space=parts.space,
         tasks=parts.tasks,
         objectives=parts.objectives,
@@ -117,6 +123,14 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
         test_items=options["test_items"],
         test_trials=options["test_trials"],
     ).run()
+    for step in steps:
+        # Once the log has been followed to its end: what comes after, such as an export, looks where things are now.
+        if moved and not step.resumed:
+            log.write_settings(moved)
+            moved = {}
+        yield step
+    if moved:
+        log.write_settings(moved)
 
 
 def score_objectives(weights: Mapping[str, float] | None, tasks: Iterable[str]) -> tuple[Objective, ...]:
@@ -176,10 +190,27 @@ def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     source = settings["source"]
     return {
         **kept,
-        "source": {**source, "base": None, "models": dict.fromkeys(source["models"], "a model")},
+        "source": {**_without(source, ("base", "revisions")), "models": list(source["models"])},
         "task": {name: _without_paths(spec) for name, spec in settings["task"].items()},
         "start": None,
     }
+
+
+def _unnamed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity with the contents of given recipes in their order, without names, which follow their paths."""
+    return {**identity, "start": list((identity.get("start") or {}).values())}
+
+
+def _chooses_dtype(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings leave the dtype to the device, as those that earlier versions logged do."""
+    return bool((settings.get("model") or {}).get("dtype") == "auto")
+
+
+def _with_dtype(settings: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+    """The settings with the dtype that is in use, so that a run goes on in it on another device too."""
+    if not _chooses_dtype(settings) or "dtype" not in parts.facts:
+        return dict(settings)
+    return {**settings, "model": {**settings["model"], "dtype": parts.facts["dtype"]}}
 
 
 def _without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,17 +243,17 @@ def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _found(task: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a task with absolute paths of its rows."""
     return {
-        key: {**value, "path": _resolved(str(value["path"]))}
-        if key in SPLITS and isinstance(value, Mapping) and "path" in value
+        key: {**value, "path": _resolved(value["path"])}
+        if key in SPLITS and isinstance(value, Mapping) and isinstance(value.get("path"), str)
         else value
         for key, value in task.items()
     }
 
 
 def _resolved(path: str) -> str:
-    """The absolute path of what is there; a hub id stays as it is."""
+    """The absolute path of what is there, links not followed: their names tell formats; a hub id stays as it is."""
     local = Path(path).expanduser()
-    return str(local.resolve()) if local.exists() else path
+    return str(local.absolute()) if local.exists() else path
 
 
 def _differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:

@@ -10,41 +10,73 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from automerge.items import READERS
 from automerge.parts import SPLITS
 
 
 def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings with the values that overrides in Hydra's syntax name, such as `source.base=/data/base`.
+    """The settings with the values that overrides name, such as `source.base=/data/base`.
 
-    Raises ValueError for an override that cannot be read or names a key that the settings do not have.
+    What stands for a path is taken as it is, other values are read as Hydra reads them. Raises ValueError for an
+    override that cannot be read, names a key that the settings do not have, or gives it a value of another kind.
     """
     found = deepcopy(dict(settings))
+    paths = {key for key, _ in _paths(settings)}
     for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-            if override.is_add() or override.is_delete() or override.is_sweep_override():
-                raise ValueError(f"expected KEY=VALUE, got {text!r}; a run keeps its keys, only values can change")
-            value = override.value()
-        except HydraException as fault:
-            raise ValueError(f"expected KEY=VALUE, got {text!r}: {fault}") from fault
-        *above, last = override.key_or_group.split(".")
-        section: Any = found
-        for key in above:
-            section = section.get(key) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            there = f"; there are {', '.join(section)}" if isinstance(section, dict) else ""
-            raise ValueError(f"this run has no setting {override.key_or_group}{there}")
+        key, equals, raw = text.partition("=")
+        if not equals or key.startswith(("+", "~")):
+            raise ValueError(f"expected KEY=VALUE, got {text!r}; a run keeps its keys, only their values can change")
+        section, last = _place(found, key)
+        value = raw.strip("'\"") if key in paths else _read(raw, text)
+        _refuse_other_kind(key, section[last], value)
         section[last] = value
     return found
 
 
 def refuse_lost(settings: Mapping[str, Any], command: str) -> None:
-    """Raises ValueError if local paths of stored settings lead nowhere, with how `command` is told where all is now."""
-    lost = [(key, path) for key, path in _paths(settings) if _is_local(path) and not Path(path).expanduser().exists()]
+    """Raises ValueError if local paths of the settings lead nowhere, with how `command` is told where all is now."""
+    lost = [(key, path) for key, path in _paths(settings) if _is_local(key, path) and not _exists(path)]
     if lost:
         lines = [f"  - {key}: {path}" for key, path in lost]
         hint = f"if it has moved, say where it is now: {command} {lost[0][0]}=PATH"
-        raise ValueError("\n".join(["the run was started with what is no longer where it was:", *lines, hint]))
+        raise ValueError("\n".join(["these settings of the run lead to nothing:", *lines, hint]))
+
+
+def _place(settings: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The section and the name in it that a key means; names of models and tasks may hold dots."""
+    section, rest = settings, key
+    while rest not in section:
+        inner = [name for name in section if rest.startswith(f"{name}.") and isinstance(section[name], dict)]
+        if not inner:
+            raise ValueError(f"this run has no setting {key}; there are {', '.join(section)}")
+        section, rest = section[inner[0]], rest.removeprefix(f"{inner[0]}.")
+    return section, rest
+
+
+def _read(raw: str, text: str) -> Any:
+    try:
+        override = OverridesParser.create().parse_override(f"value={raw}")
+        if override.is_sweep_override():
+            raise ValueError(f"expected one value, got {text!r}; put quotes around text that holds a comma")
+        return override.value()
+    except HydraException as fault:
+        raise ValueError(f"the value of {text!r} cannot be read; put quotes around text: {fault}") from fault
+
+
+def _refuse_other_kind(key: str, old: Any, new: Any) -> None:
+    """Raises ValueError if a section would become a value, or a section with other keys, or text something else."""
+    if isinstance(old, Mapping) and not (isinstance(new, Mapping) and new.keys() == old.keys()):
+        raise ValueError(
+            f"{key}: expected the keys {', '.join(old)}, got {new!r}; change them one by one, such as "
+            f"{key}.{next(iter(old), 'KEY')}=VALUE (a run that has begun takes no other group)"
+        )
+    if isinstance(old, Mapping):
+        for name in old:
+            _refuse_other_kind(f"{key}.{name}", old[name], new[name])
+    elif isinstance(old, str) and not isinstance(new, str):
+        raise ValueError(f"{key}: expected text, got {new!r}; put quotes around it")
+    elif isinstance(old, list) and not isinstance(new, list):
+        raise ValueError(f"{key}: expected a list, got {new!r}; write {key}=[...]")
 
 
 def _paths(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -52,16 +84,22 @@ def _paths(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if settings.get("benchmark"):
         yield "benchmark.path", settings["benchmark"]["path"]
         return
-    source = settings["source"]
-    yield "source.base", source["base"]
-    yield from ((f"source.models.{name}", path) for name, path in source["models"].items())
-    for name, spec in settings["task"].items():
+    source = settings.get("source", {})
+    if "base" in source:
+        yield "source.base", source["base"]
+    yield from ((f"source.models.{name}", path) for name, path in source.get("models", {}).items())
+    for name, spec in settings.get("task", {}).items():
         for split in SPLITS:
             rows = spec.get(split)
             if isinstance(rows, Mapping) and isinstance(rows.get("path"), str):
                 yield f"task.{name}.{split}.path", rows["path"]
 
 
-def _is_local(path: str) -> bool:
+def _is_local(key: str, path: str) -> bool:
     """Whether it is surely no hub id."""
-    return Path(path).expanduser().is_absolute() or path.startswith(".")
+    is_file = key.startswith("task.") and Path(path).suffix.lower() in READERS
+    return Path(path).expanduser().is_absolute() or path.startswith(".") or is_file
+
+
+def _exists(path: str) -> bool:
+    return Path(path).expanduser().exists()

@@ -22,6 +22,7 @@ from automerge.check.stacks import stack_faults
 from automerge.components import build
 from automerge.evaluate import Evaluator
 from automerge.family import Family, open_family
+from automerge.folders import companions
 from automerge.measures import measure, to_settings
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
@@ -125,10 +126,12 @@ def assemble(settings: Mapping[str, Any]) -> LiveParts:
         budget=budget,
         identity={
             "sources": model.sources.fingerprints,
+            "folders": {name: companions(folder) for name, folder in family.folders.items()},
             "tasks": {name: task.fingerprint for name, task in tasks.items()},
             "start": {name: space.decode(genotype).id for name, genotype in starts.items()},
         },
         facts={
+            "dtype": str(model.lm.model.dtype).removeprefix("torch."),
             "layout": {"sources": list(model.sources.names), "n_layers": model.sources.alignment.n_layers},
             "task_vectors": vectors.to_settings(),
             "measures": to_settings(measures),

@@ -137,6 +137,23 @@ def materialised(source: AdapterSource) -> MemorySource:
     return MemorySource(source.name, {name: source.tensor(name) for name in source.shapes})
 
 
+def test_an_adapter_is_known_by_what_it_stores_and_not_by_products_that_processors_round(
+    sources: list[CheckpointSource], llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, stronger = (
+        adapter_on(llama, tmp_path / name, target_modules=["q_proj"], **options)
+        for name, options in {"one": {}, "other": {"seed": 2}, "stronger": {"lora_alpha": 3}}.items()
+    )
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a product is rounded otherwise elsewhere")
+
+    monkeypatch.setattr("automerge.resident.weights.product", fail)
+    found = ResidentSources([*sources, one, other, stronger]).fingerprints
+    assert len(set(found.values())) == len(found) == len(sources) + 3
+    assert ResidentSources([*sources, one]).fingerprints["one"] == found["one"]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_adapters_and_checkpoints_mix_as_if_adapters_were_merged_in(
     name: str, sources: list[CheckpointSource], llama: dict[str, Path], tmp_path: Path

@@ -24,17 +24,26 @@ def test_values_are_changed_in_the_syntax_of_hydra_and_nothing_else_is() -> None
         "source.models={left: /new/left}",
         "task.sums.search.path='/new/a b.jsonl'",
         "model.threads=4",
-        "model.device=null",
+        "model.device='cuda:2'",
         "start=[one, two]",
     ]
     assert changed(SETTINGS, overrides) == {
         "source": {"base": "/new/base", "models": {"left": "/new/left"}, "revisions": {}},
         "task": {"sums": {"search": {"path": "/new/a b.jsonl", "limit": 5}, "test": {"path": "org/sums"}}},
-        "model": {"device": None, "threads": 4},
+        "model": {"device": "cuda:2", "threads": 4},
         "start": ["one", "two"],
     }
     assert changed(SETTINGS, []) == SETTINGS
     assert SETTINGS["source"]["base"] == "/old/base"
+
+
+def test_paths_are_taken_as_they_are_and_names_may_hold_dots() -> None:
+    settings = {**SETTINGS, "source": {"base": "/old", "models": {"qwen2.5": "/old/left"}, "revisions": {}}}
+    paths = ["/runs/optimizer=tpe,seed=0/a b (1)", "~/models/größe#2", "2024"]
+    for path in paths:
+        override = f"source.models.qwen2.5={path}"
+        assert changed(settings, [override])["source"]["models"] == {"qwen2.5": path}
+        assert changed(settings, [f"source.models.qwen2.5='{path}'"])["source"]["models"] == {"qwen2.5": path}
 
 
 @pytest.mark.parametrize(
@@ -44,10 +53,17 @@ def test_values_are_changed_in_the_syntax_of_hydra_and_nothing_else_is() -> None
         ("source.models.right=/new", "this run has no setting source.models.right; there are left"),
         ("sources.base=/new", "this run has no setting sources.base"),
         ("source.base.path=/new", "this run has no setting source.base.path"),
-        ("+source.token=x", "a run keeps its keys, only values can change"),
-        ("~source.base", "a run keeps its keys, only values can change"),
-        ("model.threads=1,2", "a run keeps its keys, only values can change"),
+        ("+source.token=x", "a run keeps its keys, only their values can change"),
+        ("~source.base", "a run keeps its keys, only their values can change"),
         ("/new/base", "expected KEY=VALUE, got '/new/base'"),
+        ("model.threads=1,2", "expected one value, got 'model.threads=1,2'"),
+        ("model.threads=[1", "the value of 'model.threads=[1' cannot be read"),
+        ("source=zoo_pair", "source: expected the keys base, models, revisions, got 'zoo_pair'"),
+        ("source.models={left: /new, right: /new}", "source.models: expected the keys left, got"),
+        ("source.models={left: 3}", "source.models.left: expected text, got 3"),
+        ("task=[sums]", "task: expected the keys sums, got ['sums']"),
+        ("model.device=2", "model.device: expected text, got 2"),
+        ("start=/old/run", "start: expected a list, got '/old/run'"),
     ],
 )
 def test_what_is_no_value_of_the_run_is_refused(override: str, message: str) -> None:
@@ -58,7 +74,7 @@ def test_what_is_no_value_of_the_run_is_refused(override: str, message: str) -> 
 def test_local_paths_that_lead_nowhere_are_listed_with_the_words_that_mend_them(tmp_path: Path) -> None:
     (tmp_path / "left").mkdir()
     settings = changed(SETTINGS, [f"source.models.left={tmp_path / 'left'}"])
-    with pytest.raises(ValueError, match="no longer where it was") as fault:
+    with pytest.raises(ValueError, match="lead to nothing") as fault:
         refuse_lost(settings, "automerge search --resume RUN")
     assert str(fault.value).splitlines()[1:] == [
         "  - source.base: /old/base",
@@ -68,7 +84,14 @@ def test_local_paths_that_lead_nowhere_are_listed_with_the_words_that_mend_them(
 
 
 def test_hub_ids_and_what_is_there_are_not_lost(tmp_path: Path) -> None:
-    refuse_lost(changed(SETTINGS, ["source.base=org/base", f"source.models.left={tmp_path}", "task={}"]), "")
+    places = ["source.base=org/base", f"source.models.left={tmp_path}", f"task.sums.search.path={tmp_path}"]
+    refuse_lost(changed(SETTINGS, places), "")
+
+
+def test_a_file_of_rows_is_no_hub_id_without_a_folder_before_it_either() -> None:
+    settings = changed(SETTINGS, [f"source.base={Path()}", f"source.models.left={Path()}"])
+    with pytest.raises(ValueError, match=r"task\.sums\.search\.path: data/rows\.jsonl"):
+        refuse_lost(changed(settings, ["task.sums.search.path=data/rows.jsonl"]), "")
 
 
 def test_the_benchmark_of_a_simulated_run_may_be_lost_too() -> None:

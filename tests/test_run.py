@@ -19,6 +19,7 @@ from automerge.benchmark.fit import MINIMUM
 from automerge.export.model import export_run
 from automerge.history import History
 from automerge.log import LOG, RunLog
+from automerge.records import Proposal
 from automerge.report import write_report
 from tests import adapters, toy
 
@@ -306,15 +307,64 @@ def test_a_run_goes_on_and_is_exported_after_its_models_and_data_have_moved(
         assert History.of(log).recommended == before.recommended
         # From here on the log knows the new places.
         assert log.settings()["config"]["source"] == moved["source"]
+        swapped = {name: moved["source"]["models"][name] for name in ("right", "left")}
+        turned = {**moved, "source": {**moved["source"], "models": swapped}}
+        with pytest.raises(
+            ValueError, match=r"source\.models: \['left', 'right'\] in the log, \['right', 'left'\] now"
+        ):
+            next(run.search(turned, run.assemble(moved), log))
         other = {**moved, "source": {**moved["source"], "models": {"left": moved["source"]["models"]["right"]}}}
-        with pytest.raises(ValueError, match=r"source\.models\.right: 'a model' in the log, None now"):
+        with pytest.raises(ValueError, match=r"source\.models: \['left', 'right'\] in the log, \['left'\] now"):
             next(run.search(other, run.assemble(moved), log))
     export_run(tmp_path / "run", tmp_path / "known", point=1)
     written = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("told", "known")]
     assert written[0] == written[1]
-    swapped = {**moved["source"], "base": moved["source"]["models"]["left"]}
+    wrong = {**moved["source"], "base": moved["source"]["models"]["left"]}
     with pytest.raises(ValueError, match="the weights of base are not those that were searched"):
-        export_run(tmp_path / "run", tmp_path / "wrong", point=1, source=swapped)
+        export_run(tmp_path / "run", tmp_path / "wrong", point=1, source=wrong)
+
+
+def test_a_run_of_links_keeps_their_names_and_notices_other_tokenizers_and_dtypes(
+    llama: dict[str, Path], tmp_path: Path
+) -> None:
+    family = {name: tmp_path / name for name in llama}
+    for name, folder in llama.items():
+        shutil.copytree(folder, family[name])
+    settings = make_settings(tmp_path, family, budget={"trials": 2, "items": None, "minutes": None})
+    # As in the hub's cache, where files are links to what is named after its content.
+    (tmp_path / "blob").write_bytes((tmp_path / "search.jsonl").read_bytes())
+    (tmp_path / "search.jsonl").unlink()
+    (tmp_path / "search.jsonl").symlink_to(tmp_path / "blob")
+    search(settings, tmp_path / "run")
+    with RunLog(tmp_path / "run" / LOG) as log:
+        stored = log.settings()["config"]
+        assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))
+        assert log.settings()["config"]["model"]["dtype"] == "float32"
+        half = {**stored, "model": {**stored["model"], "dtype": "bfloat16"}}
+        with pytest.raises(ValueError, match=r"model\.dtype: 'float32' in the log, 'bfloat16' now"):
+            next(run.search(half, run.assemble(half), log))
+        settings = {**stored, "model": {**stored["model"], "dtype": "auto"}}
+        assert all(step.resumed for step in run.search(settings, run.assemble(settings), log))
+        (family["left"] / "tokenizer_config.json").write_text("{}")
+        with pytest.raises(ValueError, match=r"folders\.left: .* \(its content has changed\)"):
+            next(run.search(stored, run.assemble(stored), log))
+    with pytest.raises(ValueError, match="the configuration or tokenizer of left is not the one that was searched"):
+        export_run(tmp_path / "run", tmp_path / "model", point=1)
+
+
+def test_the_log_keeps_the_places_that_led_on_and_not_those_of_a_search_that_was_refused(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(tmp_path, llama, budget={"trials": 2, "items": None, "minutes": None})
+    search(settings, tmp_path / "run")
+    other = {**settings, "model": {**settings["model"], "batch_tokens": 64}}
+    parts = run.assemble(other)
+    proposals = iter(parts.space.sample(9, np.random.default_rng(7)))
+    monkeypatch.setattr(parts.optimizer, "ask", lambda: Proposal(next(proposals), 20, {"operator": "sample"}))
+    with RunLog(tmp_path / "run" / LOG) as log:
+        with pytest.raises(ValueError, match="but these settings propose"):
+            list(run.search(other, parts, log))
+        assert log.settings()["config"]["model"]["batch_tokens"] == 4096
 
 
 def write_start(path: Path, folders: dict[str, Path], weight: float) -> Path:
@@ -362,7 +412,7 @@ def test_a_search_starts_from_given_recipes_and_is_resumed_with_them_from_anywhe
         assert stored["start"] == [str(best)]
         assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))
         write_start(best, llama, 0.9)
-        with pytest.raises(ValueError, match=r"start\.best: .* \(its content has changed\)"):
+        with pytest.raises(ValueError, match=r"start: .* \(its content has changed\)"):
             next(run.search(stored, run.assemble(stored), log))
         best.write_text(f"# a remark changes nothing\n{write_start(best, llama, 0.8).read_text()}")
         assert all(step.resumed for step in run.search(stored, run.assemble(stored), log))

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from automerge.binding import bind
 from automerge.export.adapter import Written, publish, write_adapter
 from automerge.family import Family, open_family
+from automerge.folders import companions
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.merge import ResidentSources
@@ -77,6 +78,14 @@ def export_run(
         raise ValueError(f"the run has trials 0..{len(history.trials) - 1}, got {trial}")
     options = source or settings["config"]["source"]
     family = open_family(options, trust_remote_code=bool(settings["config"]["model"]["trust_remote_code"]))
+    files = settings.get("identity", {}).get("folders", {})
+    if other := [
+        name for name, folder in family.folders.items() if files.get(name, "") not in ("", companions(folder))
+    ]:
+        raise ValueError(
+            f"the configuration or tokenizer of {', '.join(other)} is not the one that was searched, so the scores "
+            "would not be the model's; put the old files back, or search again"
+        )
     card = _card(history, settings, options, trial, family)
     recipe = history.trials[trial].recipe
     known = settings.get("identity", {}).get("sources")

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ LONGER = 2.5
 """How many times the budget the best optimizers are run with too."""
 
 BEST = 4
-"""How many optimizers these are."""
+"""How many optimizers of a problem these are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,10 +82,8 @@ def parser() -> argparse.ArgumentParser:
     seeds.add_argument("--seeds", type=int, default=5, help="how many seeds (%(default)s)", metavar="N")
     seeds.add_argument("--first-seed", type=int, default=FIRST_SEED, help="the first of them (%(default)s)")
     seeds.add_argument("--jobs", type=int, default=2, help="runs at once, each with one thread (%(default)s)")
-    focus = argparse.ArgumentParser(add_help=False)
-    focus.add_argument("--focus", choices=CONTESTANTS, default=FOCUS, metavar="OPTIMIZER",
-                       help="whom the others are compared with (%(default)s)")  # fmt: skip
-    focus.add_argument(
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument(
         "--to", type=Path, default=FOLDER, help="folder for results.json, tables and figures (this study's)"
     )
     found = argparse.ArgumentParser(
@@ -96,41 +94,42 @@ def parser() -> argparse.ArgumentParser:
     commands = found.add_subparsers(required=True, metavar="all | run | report")
     whole = commands.add_parser(
         "all",
-        parents=[scale, seeds, focus],
-        help=f"run what is missing of all optimizers, ablations too, and of the best {BEST} with {LONGER} times the "
-        "budget, and write both reports; runs of results.json in the folder of a report are not missing",
+        parents=[scale, seeds, place],
+        help=f"run what is missing of all optimizers, ablations too, and of the best {BEST} of every problem with "
+        f"{LONGER} times the budget, and write both reports; runs of results.json where a report goes are not missing",
     )
-    whole.set_defaults(command=run_whole)
+    whole.set_defaults(command=run_whole, focus=FOCUS)
     run = commands.add_parser("run", parents=[scale, record, seeds], help="run what is missing of a part of it")
     run.set_defaults(command=run_missing)
     run.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM",
                      help=f"of {', '.join(PROBLEMS)} (all)")  # fmt: skip
     run.add_argument("--optimizers", nargs="+", choices=CONTESTANTS, default=list(RIVALS), metavar="OPTIMIZER",
                      help=f"of {', '.join(RIVALS)} (all these), {', '.join(ABLATIONS)}")  # fmt: skip
-    report = commands.add_parser("report", parents=[scale, record, focus], help="write results.json, tables, figures")
+    report = commands.add_parser("report", parents=[scale, record, place], help="write results.json, tables, figures")
     report.set_defaults(command=write_report)
+    report.add_argument("--focus", choices=CONTESTANTS, default=FOCUS, metavar="OPTIMIZER",
+                        help="whom the others are compared with (%(default)s)")  # fmt: skip
     return found
 
 
 def run_whole(options: argparse.Namespace, scale: Scale) -> int:
     """Runs and reports what is missing of the whole study; returns 1 if a run could not be made."""
-    everybody = [*RIVALS, *ABLATIONS]
+    everybody = dict.fromkeys(PROBLEMS, (*RIVALS, *ABLATIONS))
     faults = run_and_report(options, scale, everybody, options.to)
-    results = Results.read(options.runs / scale.name, recorded(options.to / RECORD, scale))
-    ranking = results.only(RIVALS).ranking()
-    if ranking is None:
-        raise ValueError(f"too few runs have finished to tell the best {BEST} optimizers; mend what their lines tell")
-    best = sorted(ranking.ranks, key=ranking.ranks.__getitem__)[:BEST]
+    results = Results.read(options.runs / scale.name, recorded(options.to / RECORD, scale)).only(RIVALS)
     longer = replace(scale, trials=round(LONGER * scale.trials))
+    best = {problem: list(dict.fromkeys([*results.best(problem, BEST), FOCUS])) for problem in PROBLEMS}
     return run_and_report(options, longer, best, options.to / f"{longer.trials}_trials") or faults
 
 
-def run_and_report(options: argparse.Namespace, scale: Scale, optimizers: Sequence[str], to: Path) -> int:
-    """Runs what is missing of these optimizers on all problems and reports it; returns 1 if a run could not be made."""
+def run_and_report(options: argparse.Namespace, scale: Scale, wanted: Mapping[str, Sequence[str]], to: Path) -> int:
+    """Runs what is missing of the wanted optimizers by problem and reports it; returns 1 if a run could not be made."""
     record = to / RECORD
-    part = {"problems": list(PROBLEMS), "optimizers": optimizers, "to": to}
-    chosen = argparse.Namespace(**{**vars(options), **part, "record": record if record.is_file() else None})
-    faults = run_missing(chosen, scale)
+    faults = 0
+    chosen = argparse.Namespace(**{**vars(options), "to": to, "record": record if record.is_file() else None})
+    for problem, optimizers in wanted.items():
+        chosen.problems, chosen.optimizers = [problem], optimizers
+        faults = run_missing(chosen, scale) or faults
     write_report(chosen, scale)
     return faults
 

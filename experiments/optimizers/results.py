@@ -74,6 +74,13 @@ class Results:
         """By seed the gain of the run's own recommendation, which it verified, over references, on test items."""
         return {run["seed"]: run["final"]["gain"] for run in self.of(problem, optimizer)}
 
+    def best(self, problem: str, n: int) -> list[str]:
+        """The n optimizers of the largest mean final gain on a problem, the best first."""
+        means = {
+            name: float(np.mean([*found.values()])) for name in self.optimizers if (found := self.finals(problem, name))
+        }
+        return sorted(means, key=means.__getitem__, reverse=True)[:n]
+
     def curves(self, problem: str, optimizer: str, what: str) -> NDArray[np.float64]:
         """`hypervolume` or `gain` on test items at every checkpoint, shape (n_seeds, n_shares)."""
         rows = [[point[what] for point in run["checkpoints"]] for run in self.of(problem, optimizer)]

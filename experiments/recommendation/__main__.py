@@ -4,7 +4,7 @@ Every model that a finished run evaluated on all search items is evaluated on th
 Fronts of at most eight are then chosen by rules, and judged on these test items.
 
 python -m experiments.optimizers run --problems smm_ps single --optimizers bayes_evolution_batch_1
-python -m experiments.recommendation runs/optimizers/*/*/bayes_evolution_batch_1-*
+python -m experiments.recommendation runs/optimizers/200-*/*/bayes_evolution_batch_1-*
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RULES = {
     "means": "what they scored on all search items: the rule of a search",
     "beliefs": "what the landscape believes of them, where they lie in the space",
     "halves": "half of each",
-    "test": "what they score on the test items: the most that there is to find",
+    "test": "what they score on the test items: about the most that there is to find",
 }
 
 Values = Mapping[int, NDArray[np.float64]]
@@ -55,7 +55,7 @@ def main() -> None:
     quieten()
     found = {}
     for folder in options.runs:
-        name = "/".join(folder.parts[-2:])
+        name = "/".join(folder.resolve().parts[-3:])
         found[name] = gains(folder, options.store)
         print(name, *(f"{rule} {gain:.4f}" for rule, gain in found[name].items()), flush=True)
     options.to.write_text(json.dumps({"machine": describe(), "gains": found}, indent=1) + "\n")
