@@ -14,8 +14,19 @@ from safetensors import safe_open
 FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja", "*.py"]
 """What is fetched from the hub; code runs only under `trust_remote_code`."""
 
-COMPANIONS = ["*config.json", "tokenizer*", "special_tokens_map.json", "vocab*", "merges*", "added_tokens.json",
-              "chat_template*", "*.model", "*.py"]  # fmt: skip
+TOKENIZERS = (
+    "*.model",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges*",
+    "added_tokens.json",
+    "chat_template*",
+    "additional_chat_templates",
+)
+"""Files of a tokenizer."""
+
+COMPANIONS = ("config.json", "generation_config.json", "adapter_config.json", "*.py", *TOKENIZERS)
 """Files beside the weights that say how a model computes and reads."""
 
 DTYPES = {

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from automerge.binding import bind
 from automerge.export.adapter import Written, publish, write_adapter
 from automerge.family import Family, open_family
-from automerge.folders import companions
+from automerge.folders import TOKENIZERS, companions
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.merge import ResidentSources
@@ -32,17 +32,7 @@ from automerge.sources.adapter import is_adapter
 from automerge.stacking import origins, stacked_config
 
 CONFIGS = ("config.json", "generation_config.json")
-TOKENIZERS = (
-    "*.model",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges*",
-    "added_tokens.json",
-    "chat_template*",
-    "additional_chat_templates",
-)
-"""Files of the base that the merged model takes over; those of the tokenizer, unless the vocabulary grew."""
+"""Files of the base that the merged model takes over; those of the tokenizer too, unless the vocabulary grew."""
 
 SHARD_BYTES = 5 * 10**9
 """Largest size of a weight file."""
