@@ -178,8 +178,8 @@ def _export(arguments: list[str]) -> None:
         raise ValueError(f"an export can be told only where models are, as source.base=DIR, got {', '.join(others)}")
     stored = _stored(options.run)
     settings = changed(stored, options.overrides)
-    # It reads no task.
-    refuse_lost({**settings, "task": {}}, f"automerge export {shlex.join(arguments)}")
+    # It reads no task and no recipe to start from.
+    refuse_lost({**settings, "task": {}, "start": []}, f"automerge export {shlex.join(arguments)}")
     if found := changes(stored, settings):
         raise ValueError(listed("these settings", found, "change in an export"))
     adapter = Adapter(max_rank=options.max_rank) if options.as_adapter else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from automerge.composition import plain, register_resolvers
 from automerge.items import READERS
 from automerge.parts import SPLITS
 
@@ -17,8 +21,9 @@ from automerge.parts import SPLITS
 def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The settings with the values that overrides name, such as `source.base=/data/base`.
 
-    What stands for a path is taken as it is, other values are read as Hydra reads them. Raises ValueError for an
-    override that cannot be read, names a key that the settings do not have, or gives it a value of another kind.
+    What stands for a path is taken as it is, other values are read as Hydra reads them; resolvers, as in
+    `${oc.env:MODELS}/base`, work in both. Raises ValueError for an override that cannot be read or resolved, names a
+    key that the settings do not have, or gives it a value of another kind.
     """
     found = deepcopy(dict(settings))
     paths = {key for key, _ in _paths(settings)}
@@ -27,7 +32,7 @@ def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, 
         if not equals or key.startswith(("+", "~")):
             raise ValueError(f"expected KEY=VALUE, got {text!r}; a run keeps its keys, only their values can change")
         section, last = _place(found, key)
-        value = raw.strip("'\"") if key in paths else _read(raw, text)
+        value = _resolved(raw.strip("'\"") if key in paths else _read(raw, text), text)
         _refuse_other_kind(key, section[last], value)
         section[last] = value
     return found
@@ -36,9 +41,14 @@ def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, 
 def refuse_lost(settings: Mapping[str, Any], command: str) -> None:
     """Raises ValueError if local paths of the settings lead nowhere, with how `command` is told where all is now."""
     lost = [(key, path) for key, path in _paths(settings) if _is_local(key, path) and not _exists(path)]
+    starts = settings.get("start") or []
+    mended = ["PATH" if not _exists(path) else path for path in starts]
+    lost += [("start", path) for path in starts if not _exists(path)]
     if lost:
         lines = [f"  - {key}: {path}" for key, path in lost]
-        hint = f"if it has moved, say where it is now: {command} {lost[0][0]}=PATH"
+        key = lost[0][0]
+        value = shlex.quote(f"start=[{','.join(mended)}]") if key == "start" else f"{key}=PATH"
+        hint = f"if it has moved, say where it is now: {command} {value}"
         raise ValueError("\n".join(["these settings of the run lead to nothing:", *lines, hint]))
 
 
@@ -61,6 +71,15 @@ def _read(raw: str, text: str) -> Any:
         return override.value()
     except HydraException as fault:
         raise ValueError(f"the value of {text!r} cannot be read; put quotes around text: {fault}") from fault
+
+
+def _resolved(value: Any, text: str) -> Any:
+    register_resolvers()
+    try:
+        return plain(OmegaConf.create({"value": value}))["value"]
+    except OmegaConfBaseException as fault:
+        reason = str(fault).splitlines()[0]
+        raise ValueError(f"the value of {text!r} cannot be resolved: {reason}; write it out") from fault
 
 
 def _refuse_other_kind(key: str, old: Any, new: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from automerge import zoo
 from automerge.relocation import changed, refuse_lost
 
 SETTINGS: dict[str, Any] = {
@@ -46,6 +47,16 @@ def test_paths_are_taken_as_they_are_and_names_may_hold_dots() -> None:
         assert changed(settings, [f"source.models.qwen2.5='{path}'"])["source"]["models"] == {"qwen2.5": path}
 
 
+def test_resolvers_work_in_paths_and_in_other_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELS", "/new")
+    settings = changed(
+        SETTINGS,
+        ["source.base=${oc.env:MODELS}/base", "start=['${oc.env:MODELS}/run']", "source.models.left=${zoo:models}"],
+    )
+    assert settings["source"] == {"base": "/new/base", "models": {"left": zoo.path("models")}, "revisions": {}}
+    assert settings["start"] == ["/new/run"]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -63,6 +74,11 @@ def test_paths_are_taken_as_they_are_and_names_may_hold_dots() -> None:
         ("source.models={left: 3}", "source.models.left: expected text, got 3"),
         ("task=[sums]", "task: expected the keys sums, got ['sums']"),
         ("model.device=2", "model.device: expected text, got 2"),
+        (
+            "source.base=${oc.env:NOWHERE_SET}/base",
+            "the value of 'source.base=${oc.env:NOWHERE_SET}/base' cannot be resolved",
+        ),
+        ("source.base=${source.models.left}", "cannot be resolved: Interpolation key 'source.models.left' not found"),
         ("start=/old/run", "start: expected a list, got '/old/run'"),
     ],
 )
@@ -80,6 +96,16 @@ def test_local_paths_that_lead_nowhere_are_listed_with_the_words_that_mend_them(
         "  - source.base: /old/base",
         "  - task.sums.search.path: /old/search.jsonl",
         "if it has moved, say where it is now: automerge search --resume RUN source.base=PATH",
+    ]
+
+
+def test_a_lost_recipe_is_told_with_the_whole_list_that_it_stands_in(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"source": {}, "start": [str(tmp_path), "/old/best.yaml"]}
+    with pytest.raises(ValueError, match="lead to nothing") as fault:
+        refuse_lost(settings, "automerge search --resume RUN")
+    assert str(fault.value).splitlines()[1:] == [
+        "  - start: /old/best.yaml",
+        f"if it has moved, say where it is now: automerge search --resume RUN 'start=[{tmp_path},PATH]'",
     ]
 
 
