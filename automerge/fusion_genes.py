@@ -231,11 +231,11 @@ class FusionGenes:
             found[:, column] = codes == self.codes[name]
         return found
 
-    def add_to_configspace(self, space: Any, prefix: str) -> list[Any]:
-        """Adds the genes to a `ConfigSpace.ConfigurationSpace`; a parameter exists only under methods that have it.
+    def configspace_parts(self, prefix: str) -> tuple[list[Any], list[Any]]:
+        """What these genes add to a `ConfigSpace.ConfigurationSpace`: the method and the weights, then all the rest.
 
-        Returns those added without a condition, the method and the weights: where the caller puts conditions on them,
-        the parameters go with their method.
+        The rest are the parameters with conditions by which each exists only under methods that have it: where the
+        caller puts conditions on the method and the weights, the parameters go with their method.
         """
         from ConfigSpace import Categorical, Float, InCondition  # noqa: PLC0415 (optional consumer)
 
@@ -243,11 +243,12 @@ class FusionGenes:
         reals = [
             Float(f"{prefix}.{gene.name}", (gene.lower, gene.upper), default=gene.default) for gene in self._genes[1:]
         ]
-        space.add(method, *reals)
         n = len(self.sources)
-        for takes, parameter in zip(self._table.takes.values(), reals[n:], strict=True):
-            space.add(InCondition(parameter, method, [name for name, code in self.codes.items() if takes[code]]))
-        return [method, *reals[:n]]
+        conditions = [
+            InCondition(parameter, method, [name for name, code in self.codes.items() if takes[code]])
+            for takes, parameter in zip(self._table.takes.values(), reals[n:], strict=True)
+        ]
+        return [method, *reals[:n]], [*reals[n:], *conditions]
 
     def _prototypes(self) -> list[Gene]:
         last_code = len(self.methods) - 1

@@ -29,7 +29,7 @@ from smac.runhistory import StatusType, TrialInfo, TrialValue
 
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
-from automerge.protocols import Space
+from automerge.protocols import Gene, Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.variation import N_TRIES, new_sample
 
@@ -243,14 +243,16 @@ class _Configurations:
 def _flat(space: Space) -> ConfigurationSpace:
     """Every gene a parameter, without conditions; choices are by their codes."""
     found = ConfigurationSpace()
-    for gene in space.genes:
-        if gene.n_choices > 1:
-            found.add(Categorical(gene.name, range(gene.n_choices), default=int(gene.default)))
-        elif gene.n_choices == 1 or gene.lower == gene.upper:
-            found.add(Constant(gene.name, gene.default))
-        else:
-            found.add(Float(gene.name, (gene.lower, gene.upper), default=gene.default))
+    found.add([_parameter(gene) for gene in space.genes])  # at once: it sorts all anew at every call
     return found
+
+
+def _parameter(gene: Gene) -> Any:
+    if gene.n_choices > 1:
+        return Categorical(gene.name, range(gene.n_choices), default=int(gene.default))
+    if gene.n_choices == 1 or gene.lower == gene.upper:
+        return Constant(gene.name, gene.default)
+    return Float(gene.name, (gene.lower, gene.upper), default=gene.default)
 
 
 def _facade(

@@ -292,7 +292,7 @@ class DepthIntegration:
             OrConjunction,
         )
 
-        space = ConfigurationSpace()
+        parts: list[Any] = []
         choices = self._choices()
         for place, position in enumerate(self.grid.free):
             genes = self.genes[place * self._stride : (place + 1) * self._stride]
@@ -300,18 +300,20 @@ class DepthIntegration:
                 Categorical(gene.name, choices, default=choices[int(gene.default)])
                 for gene in genes[: self.grid.max_blocks]
             ]
-            space.add(*slots)
-            for before, slot in pairwise(slots):
-                space.add(InCondition(slot, before, choices[1:]))
+            parts += [*slots, *(InCondition(slot, before, choices[1:]) for before, slot in pairwise(slots))]
             if self.scaling is not None:
                 gene = genes[self.grid.max_blocks]
                 scale = Float(gene.name, (gene.lower, gene.upper), default=gene.default)
-                space.add(scale, InCondition(scale, slots[0], choices[1:]))
+                parts += [scale, InCondition(scale, slots[0], choices[1:])]
             if self.grid.fuses:
-                for gene in self._part.add_to_configspace(space, f"{position}.{FUSED}"):
-                    uses = [EqualsCondition(gene, slot, FUSED) for slot in slots]
-                    space.add(OrConjunction(*uses) if len(uses) > 1 else uses[0])
-        self._part.add_to_configspace(space, OUTER)
+                fusing, rest = self._part.configspace_parts(f"{position}.{FUSED}")
+                parts += [*fusing, *rest]
+                for each in fusing:
+                    uses = [EqualsCondition(each, slot, FUSED) for slot in slots]
+                    parts.append(OrConjunction(*uses) if len(uses) > 1 else uses[0])
+        parts += chain(*self._part.configspace_parts(OUTER))
+        space = ConfigurationSpace()
+        space.add(parts)  # at once: it sorts all anew at every call
         return space
 
     def _refuse_faults(self, methods: Sequence[str | Method], max_weight: float, strengths: Sequence[float]) -> None:

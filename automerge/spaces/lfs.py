@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from itertools import product
+from itertools import chain, product
 from typing import Any, Self
 
 import numpy as np
@@ -190,8 +190,8 @@ class LayerwiseFusion:
         from ConfigSpace import ConfigurationSpace  # noqa: PLC0415 (optional consumer)
 
         space = ConfigurationSpace()
-        for slot in self._firsts:
-            self._part.add_to_configspace(space, _place(*slot))
+        parts = [self._part.configspace_parts(_place(*slot)) for slot in self._firsts]
+        space.add(list(chain(*chain(*parts))))  # at once: it sorts all anew at every call
         return space
 
     def _n_groups(self) -> int:

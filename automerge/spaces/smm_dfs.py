@@ -249,17 +249,17 @@ class SmmDataFlowSpace:
         """
         from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition  # noqa: PLC0415 (optional consumer)
 
-        space = ConfigurationSpace()
         choices = [
             Categorical(gene.name, self._choices, default=self._choices[0]) for gene in self.genes[: self.n_layers]
         ]
-        space.add(*choices)
+        parts: list[Any] = [*choices]
         for k, gene in enumerate(self.genes[self.n_layers :]):
             scale = Float(gene.name, (gene.lower, gene.upper), default=gene.default)
             is_end = k == len(self._stack) - 2
             choosing = [self._choices[BOTH]] if is_end else [self._choices[k % 2], self._choices[BOTH]]
-            space.add(scale)
-            space.add(InCondition(scale, choices[k // 2], choosing))
+            parts += [scale, InCondition(scale, choices[k // 2], choosing)]
+        space = ConfigurationSpace()
+        space.add(parts)  # at once: it sorts all anew at every call
         return space
 
     def _refuse_faults(self, outer: str, strengths: Sequence[float]) -> None:

@@ -1,6 +1,7 @@
 """Seconds that an optimizer thinks about its next proposal, by the number of trials, on one thread.
 
-The scores are a cheap known function of layer-wise fusions of 25 layers (304 genes, 380 features).
+The scores are a cheap known function of layer-wise fusions of 25 layers (304 genes, 380 features) or of stacks of 43,
+fused or not (305 genes, 482 features), of which those that leave out three of the first eight layers are broken.
 
 python -m experiments.ask_time                                  # bayes_evolution, 500 trials; writes results.json
 python -m experiments.ask_time --optimizers evolution tpe --trials 100 --write no
@@ -12,6 +13,8 @@ import argparse
 import json
 import time
 from collections import deque
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,24 @@ from automerge.components import build
 from automerge.composition import composed
 from automerge.fidelity import Ladder
 from automerge.history import reference_point
-from automerge.protocols import HypervolumeOptimizer, Optimizer
+from automerge.protocols import HypervolumeOptimizer, Optimizer, Space
+from automerge.recipe import Recipe
 from automerge.records import REFERENCE, Objective, Proposal, Result, Trial
+from automerge.spaces.dis import DepthIntegration
 from automerge.spaces.lfs import LayerwiseFusion
+from automerge.stacking import origins
 from experiments.machine import describe
 
 FOLDER = Path(__file__).parent
 LADDER = Ladder(minimum=30, maximum=300)
-N_LAYERS = 25
+SOURCES = ("left", "right")
+STRENGTHS = (0.5, 0.7, 0.9)
+SPACES: dict[str, Callable[[], Space]] = {
+    "lfs": lambda: LayerwiseFusion(sources=SOURCES, n_layers=25, strengths=STRENGTHS),
+    "dis": lambda: DepthIntegration(
+        sources=SOURCES, n_layers=43, methods=("linear", "task_arithmetic", "ties"), strengths=STRENGTHS
+    ),
+}
 BOUNDS = (100, 200, 300, 400, 500)
 """Numbers of trials up to which times are put together."""
 
@@ -39,35 +52,44 @@ BOUNDS = (100, 200, 300, 400, 500)
 class Scores:
     """Bernoulli items whose chance is a smooth function of the features, one for each task."""
 
-    def __init__(self, n_tasks: int) -> None:
-        self.space = LayerwiseFusion(sources=["left", "right"], n_layers=N_LAYERS, strengths=(0.5, 0.7, 0.9))
+    def __init__(self, space: Space, n_tasks: int) -> None:
+        self.space = space
         self.objectives = tuple(Objective(f"task{k}") for k in range(n_tasks))
-        n_features = len(self.space.feature_names)
         rng = np.random.default_rng(0)
-        self._wanted = rng.uniform(0, 1, size=(n_tasks, n_features))
+        self._wanted = rng.uniform(0, 1, size=(n_tasks, len(space.feature_names)))
         self._items = rng.random((n_tasks, LADDER.rungs[-1]))
         self.trials: dict[int, Trial] = {}
 
     def tell(self, optimizer: Optimizer, proposal: Proposal) -> None:
         """Evaluates a proposal and tells the trial."""
-        features = self.space.features(proposal.genotype[None])[0]
-        chances = 1.1 - 1.2 * np.abs(features - self._wanted).mean(axis=1)
-        right = self._items[:, : proposal.stop] < chances[:, None]
         number = len(self.trials) if proposal.trial is None else proposal.trial
-        results = {each.name: Result(proposal.stop, float(right[k].sum())) for k, each in enumerate(self.objectives)}
-        # The items of uniform merges, one by one, tell how easy the first ones are.
-        uniform = proposal.origin.get("kind") == "uniform"
-        items = {each.name: tuple(right[k].tolist()) for k, each in enumerate(self.objectives)} if uniform else {}
         recipe = self.space.decode(proposal.genotype)
-        costs = {"layers": float(N_LAYERS)}
-        known = Trial(number, proposal.genotype, recipe, proposal.origin, "ok", results, costs, items=items)
+        if _is_broken(recipe):
+            known = Trial(number, proposal.genotype, recipe, proposal.origin, "invalid", reason="layers are missing")
+        else:
+            features = self.space.features(proposal.genotype[None])[0]
+            chances = 1.1 - 1.2 * np.abs(features - self._wanted).mean(axis=1)
+            right = self._items[:, : proposal.stop] < chances[:, None]
+            results = {
+                task.name: Result(proposal.stop, float(right[k].sum())) for k, task in enumerate(self.objectives)
+            }
+            # The items of uniform merges, one by one, tell how easy the first ones are.
+            uniform = proposal.origin.get("kind") == "uniform"
+            items = {task.name: tuple(right[k].tolist()) for k, task in enumerate(self.objectives)} if uniform else {}
+            costs = {"layers": float(len(recipe.layers))}
+            known = Trial(number, proposal.genotype, recipe, proposal.origin, "ok", results, costs, items=items)
         self.trials[number] = known
-        optimizer.tell(self.trials[number])
+        optimizer.tell(known)
 
 
-def times(name: str, n_tasks: int, n_trials: int, n_workers: int) -> list[tuple[int, float]]:
-    """(Trials so far, seconds) of every `ask`, with `n_workers` proposals in flight at a time."""
-    scores = Scores(n_tasks)
+def _is_broken(recipe: Recipe) -> bool:
+    """Whether three of the first eight layers are left out."""
+    return len({origin for origin in origins(recipe) if origin < 8}) < 6
+
+
+def times(name: str, space: Space, n_tasks: int, n_trials: int, n_workers: int) -> tuple[list[tuple[int, float]], int]:
+    """(Trials so far, seconds) of every `ask` with `n_workers` proposals in flight, and how many models were broken."""
+    scores = Scores(space, n_tasks)
     spec = composed(["experiment=demo", f"optimizer={name}"])["optimizer"]
     optimizer: Optimizer = build(spec, space=scores.space, objectives=scores.objectives, ladder=LADDER, seed=0)
     for reference, known in scores.space.references().items():
@@ -87,7 +109,7 @@ def times(name: str, n_tasks: int, n_trials: int, n_workers: int) -> list[tuple[
         n_new += flying[-1].trial is None
         if len(flying) == n_workers:
             scores.tell(optimizer, flying.popleft())
-    return found
+    return found, sum(trial.status == "invalid" for trial in scores.trials.values())
 
 
 def summary(found: list[tuple[int, float]]) -> dict[str, Any]:
@@ -106,29 +128,33 @@ def main() -> None:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--optimizers", nargs="+", default=["bayes_evolution"])
-    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 3])
-    parser.add_argument("--workers", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--spaces", nargs="+", choices=SPACES, default=list(SPACES))
+    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 3, 4])
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--write", choices=("yes", "no"), default="yes")
     options = parser.parse_args()
-    size = len(Scores(1).space.feature_names)
     torch.set_num_threads(1)
     table = Table(title=f"seconds of ask, {options.trials} trials, one thread", title_justify="left")
-    columns = ("optimizer", "tasks", "in flight", "median", "worst", "mean", "median of the last", "worst of the last")
+    columns = ("optimizer", "space", "tasks", "in flight", "broken", "median", "mean", "worst", "median of the last")
     for column in columns:
         table.add_column(column, justify="right")
     rows = []
-    for name in options.optimizers:
-        for n_tasks in options.tasks:
-            for n_workers in options.workers:
-                figures = summary(times(name, n_tasks, options.trials, n_workers))
-                rows.append({"optimizer": name, "tasks": n_tasks, "in_flight": n_workers, "seconds": figures})
-                whole, last = figures["all"], list(figures.values())[-1]
-                values = (whole["median"], whole["worst"], whole["mean"], last["median"], last["worst"])
-                table.add_row(name, str(n_tasks), str(n_workers), *(f"{value:.3f}" for value in values))
+    for name, kind, n_tasks, n_workers in product(options.optimizers, options.spaces, options.tasks, options.workers):
+        space = SPACES[kind]()
+        found, n_broken = times(name, space, n_tasks, options.trials, n_workers)
+        figures = summary(found)
+        row: dict[str, Any] = {"optimizer": name, "space": kind, "genes": len(space.genes)}
+        row |= {"features": len(space.feature_names), "tasks": n_tasks, "in_flight": n_workers, "broken": n_broken}
+        rows.append(row | {"seconds": figures})
+        whole, last = figures["all"], list(figures.values())[-1]
+        values = (whole["median"], whole["mean"], whole["worst"], last["median"])
+        shown = (name, kind, str(n_tasks), str(n_workers), str(n_broken), *(f"{value:.3f}" for value in values))
+        table.add_row(*shown)
+        Console().print(*shown)  # one takes minutes
     Console().print(table)
     if options.write == "yes":
-        results = {"machine": describe(), "trials": options.trials, "features": size, "rows": rows}
+        results = {"machine": describe(), "trials": options.trials, "rows": rows}
         (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
