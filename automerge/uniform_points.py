@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.blocks.features import FUSED
 from automerge.protocols import Genotypes, Space
 from automerge.variation import BLOCK
 
@@ -120,9 +119,9 @@ def _blocks(space: Space, column: int) -> NDArray[np.float64]:
     gene = space.genes[column]
     if gene.role != f"{BLOCK}0":
         return np.array([gene.default])
-    choices = space.to_configspace()[gene.name].choices
-    # The first choice is no block at all.
-    return np.array([choices.index(FUSED)] if FUSED in choices else range(1, gene.n_choices), dtype=np.float64)
+    is_fusable = any(each.depth == gene.depth and each.role.startswith(WEIGHT) for each in space.genes)
+    # The first choice is no block at all, the last the fused one where there is any.
+    return np.array([gene.n_choices - 1] if is_fusable else range(1, gene.n_choices), dtype=np.float64)
 
 
 def _choices(axes: Sequence[Axis], rng: np.random.Generator) -> NDArray[np.int64]:
