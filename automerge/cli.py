@@ -83,22 +83,23 @@ def _search(arguments: list[str]) -> None:
         if not after:
             raise ValueError("expected a run folder after --resume: automerge search --resume runs/demo/...")
         folder = Path(after[0])
-        settings = changed(_stored(folder), [*before, *after[1:]])
+        stored = _stored(folder)
+        settings = changed(stored["config"], [*before, *after[1:]])
         refuse_lost(settings, f"automerge search {shlex.join(arguments)}")
-        _run(settings, folder)
+        _run(settings, folder, stored)
     else:
         _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
 
 
-def _stored(folder: Path) -> dict[str, Any]:
-    """The settings that a run was started with."""
+def _stored(folder: Path) -> Mapping[str, Any]:
+    """What the log of a run holds beside its trials: the settings that it was started with are its `config`."""
     if not (folder / LOG).is_file():
         raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no {LOG}")
     with RunLog(folder / LOG, read_only=True) as log:
-        settings: dict[str, Any] | None = log.settings().get("config")
-    if settings is None:
+        stored = log.settings()
+    if "config" not in stored:
         raise ValueError(f"{folder} stopped before it began; start it again with the command it was started with")
-    return settings
+    return stored
 
 
 def _check(arguments: list[str]) -> None:
@@ -176,7 +177,7 @@ def _export(arguments: list[str]) -> None:
     )
     if others := [text for text in options.overrides if not text.startswith("source.")]:
         raise ValueError(f"an export can be told only where models are, as source.base=DIR, got {', '.join(others)}")
-    stored = _stored(options.run)
+    stored = _stored(options.run)["config"]
     settings = changed(stored, options.overrides)
     # It reads no task and no recipe to start from.
     refuse_lost({**settings, "task": {}, "start": []}, f"automerge export {shlex.join(arguments)}")
@@ -219,7 +220,8 @@ def _is_simulated(settings: Mapping[str, Any]) -> bool:
     return settings.get("benchmark") is not None
 
 
-def _assemble(settings: Mapping[str, Any]) -> Any:
+def _assemble(settings: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Any:
+    """The parts of a search; `stored` is what the log holds if it goes on."""
     if _is_simulated(settings):
         from automerge.benchmark.simulation import assemble as simulated  # noqa: PLC0415
 
@@ -227,11 +229,12 @@ def _assemble(settings: Mapping[str, Any]) -> Any:
             return simulated(settings)
     # Whatever is on the hub is asked for by name; telemetry and progress bars of libraries would hide our own.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from automerge.measures import from_settings  # noqa: PLC0415
     from automerge.run import assemble  # noqa: PLC0415
 
     _quieten()
     with console.status("loading tasks, sources and model"):
-        return assemble(settings)
+        return assemble(settings, measures=from_settings(stored) if stored and "measures" in stored else None)
 
 
 def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
@@ -290,12 +293,12 @@ def _quieten() -> None:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _run(settings: Mapping[str, Any], folder: Path) -> None:
+def _run(settings: Mapping[str, Any], folder: Path, stored: Mapping[str, Any] | None = None) -> None:
     from automerge.parts import search  # noqa: PLC0415
     from automerge.progress import follow  # noqa: PLC0415
     from automerge.report import write_report  # noqa: PLC0415
 
-    parts = _assemble(settings)
+    parts = _assemble(settings, stored)
     folder.mkdir(parents=True, exist_ok=True)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
     if _is_simulated(settings):

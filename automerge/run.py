@@ -27,7 +27,7 @@ from automerge.measures import measure, to_settings
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
 from automerge.parts import Parts, cost_objectives, listed, rungs, score_objectives, search, versions
-from automerge.protocols import Task
+from automerge.protocols import Measures, Task
 from automerge.recipe import BASE
 from automerge.records import Orders
 from automerge.search import Budget
@@ -50,10 +50,12 @@ class LiveParts(Parts):
     model: ResidentModel
 
 
-def assemble(settings: Mapping[str, Any]) -> LiveParts:
+def assemble(settings: Mapping[str, Any], *, measures: Measures | None = None) -> LiveParts:
     """The parts that the settings describe, with the model loaded.
 
-    Raises ValueError with the list of all faults if something is wrong.
+    `measures` are what the log of a run that goes on holds of its sources: taken anew on another device they may differ
+    in their last bits, and with them what an optimizer chooses. Raises ValueError with the list of all faults if
+    something is wrong.
     """
     settings = complete(settings)
     found = settings_faults(settings)
@@ -103,7 +105,9 @@ def assemble(settings: Mapping[str, Any]) -> LiveParts:
     strangers = kinship_faults(vectors)
     if strangers:
         raise ValueError(listed("this run", strangers))
-    measures = measure(model.sources, vectors)
+    own = measure(model.sources, vectors)
+    # Those of other slots belong to other models, which the log refuses.
+    measures = measures if measures is not None and measures.norms.keys() == own.norms.keys() else own
     space = space.measured(measures)
     tried = space.sample(TRIED, np.random.default_rng(0))
     if unfit := stack_faults(model, [space.decode(genotype) for genotype in tried]):

@@ -6,15 +6,22 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from automerge import cli, components, zoo
 from automerge.composition import composed
+from automerge.history import History
 from automerge.log import LOG, RunLog
+from automerge.measures import measure
+from automerge.merge import ResidentSources
+from automerge.protocols import Measures
+from automerge.task_vectors import TaskVectors
 from tests import toy
 from tests.benchmark.example import example_run
 from tests.benchmark.simulated import RANDOM, make_benchmark, run
@@ -68,7 +75,7 @@ def test_a_report_is_written_even_where_the_benchmark_of_a_run_must_not_be_repla
 ) -> None:
     path = example_run(tmp_path / "run", trials=3)
     (path / "benchmark").mkdir()
-    monkeypatch.setattr(cli, "_assemble", lambda _: SimpleNamespace(sources=SimpleNamespace(notes=())))
+    monkeypatch.setattr(cli, "_assemble", lambda *_: SimpleNamespace(sources=SimpleNamespace(notes=())))
     monkeypatch.setattr(cli, "_estimate", lambda *_: SimpleNamespace(lines=list))
     monkeypatch.setattr(cli, "_warnings", lambda *_: [])
     monkeypatch.setattr("automerge.parts.search", lambda *_: iter(()))
@@ -100,6 +107,26 @@ def test_a_run_is_told_where_its_models_are_now(
     assert (tmp_path / "model" / "model.safetensors").is_file()
     cli.main(["search", "--resume", run, here, "model.batch_tokens=512"])
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_run_goes_on_with_the_measures_of_its_log_which_other_devices_round_otherwise(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = {"_target_": "automerge.optimizers.bayes_evolution.BayesEvolution", "n_initial": 4}
+    short: dict[str, Any] = {"optimizer": optimizer, "budget": {"trials": 12, "items": None, "minutes": None}}
+    settings = make_settings(tmp_path, llama, **short)
+    before = search(settings, tmp_path / "run")
+
+    def elsewhere(sources: ResidentSources, vectors: TaskVectors) -> Measures:
+        found = measure(sources, vectors)
+        return replace(found, norms={slot: norms * [0.2, 5.0] for slot, norms in found.norms.items()})
+
+    monkeypatch.setattr("automerge.run.measure", elsewhere)
+    with pytest.raises(ValueError, match=r"of the log (has recipe|\(.*is not what these settings ask for)"):
+        search(settings, tmp_path / "run")
+    cli.main(["search", "--resume", str(tmp_path / "run")])
+    with RunLog(tmp_path / "run" / LOG, read_only=True) as log:
+        assert History.of(log).trials.keys() == before.trials.keys()
 
 
 def test_searching_on_a_benchmark(
