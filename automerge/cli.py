@@ -83,23 +83,22 @@ def _search(arguments: list[str]) -> None:
         if not after:
             raise ValueError("expected a run folder after --resume: automerge search --resume runs/demo/...")
         folder = Path(after[0])
-        stored = _stored(folder)
-        settings = changed(stored["config"], [*before, *after[1:]])
+        settings = changed(_stored(folder), [*before, *after[1:]])
         refuse_lost(settings, f"automerge search {shlex.join(arguments)}")
-        _run(settings, folder, stored)
+        _run(settings, folder)
     else:
         _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
 
 
-def _stored(folder: Path) -> Mapping[str, Any]:
-    """What the log of a run holds beside its trials: the settings that it was started with are its `config`."""
+def _stored(folder: Path) -> dict[str, Any]:
+    """The settings that a run was started with."""
     if not (folder / LOG).is_file():
         raise FileNotFoundError(f"{folder} is no run folder of automerge: it has no {LOG}")
     with RunLog(folder / LOG, read_only=True) as log:
-        stored = log.settings()
-    if "config" not in stored:
+        settings: dict[str, Any] | None = log.settings().get("config")
+    if settings is None:
         raise ValueError(f"{folder} stopped before it began; start it again with the command it was started with")
-    return stored
+    return settings
 
 
 def _check(arguments: list[str]) -> None:
@@ -177,7 +176,7 @@ def _export(arguments: list[str]) -> None:
     )
     if others := [text for text in options.overrides if not text.startswith("source.")]:
         raise ValueError(f"an export can be told only where models are, as source.base=DIR, got {', '.join(others)}")
-    stored = _stored(options.run)["config"]
+    stored = _stored(options.run)
     settings = changed(stored, options.overrides)
     # It reads no task and no recipe to start from.
     refuse_lost({**settings, "task": {}, "start": []}, f"automerge export {shlex.join(arguments)}")
@@ -220,8 +219,8 @@ def _is_simulated(settings: Mapping[str, Any]) -> bool:
     return settings.get("benchmark") is not None
 
 
-def _assemble(settings: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Any:
-    """The parts of a search; `stored` is what the log holds if it goes on."""
+def _assemble(settings: Mapping[str, Any], log: Path | None = None) -> Any:
+    """The parts of a search, which goes on where the file `log` is there."""
     if _is_simulated(settings):
         from automerge.benchmark.simulation import assemble as simulated  # noqa: PLC0415
 
@@ -229,12 +228,11 @@ def _assemble(settings: Mapping[str, Any], stored: Mapping[str, Any] | None = No
             return simulated(settings)
     # Whatever is on the hub is asked for by name; telemetry and progress bars of libraries would hide our own.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from automerge.measures import from_settings  # noqa: PLC0415
     from automerge.run import assemble  # noqa: PLC0415
 
     _quieten()
     with console.status("loading tasks, sources and model"):
-        return assemble(settings, measures=from_settings(stored) if stored and "measures" in stored else None)
+        return assemble(settings, log=log)
 
 
 def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
@@ -293,12 +291,12 @@ def _quieten() -> None:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _run(settings: Mapping[str, Any], folder: Path, stored: Mapping[str, Any] | None = None) -> None:
+def _run(settings: Mapping[str, Any], folder: Path) -> None:
     from automerge.parts import search  # noqa: PLC0415
     from automerge.progress import follow  # noqa: PLC0415
     from automerge.report import write_report  # noqa: PLC0415
 
-    parts = _assemble(settings, stored)
+    parts = _assemble(settings, folder / LOG)
     folder.mkdir(parents=True, exist_ok=True)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
     if _is_simulated(settings):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,17 @@ def option_faults(
             f"(0, max_weight], got max_weight {max_weight} and strengths {list(strengths)}"
         )
     return faults + wrong
+
+
+class ConfigSpaceParts(NamedTuple):
+    """What a `ConfigSpace.ConfigurationSpace` is made of.
+
+    `free` are hyperparameters that always exist, the method and the weights; `dependent` are the parameters and the
+    conditions by which each exists only under methods that have it.
+    """
+
+    free: list[Any]
+    dependent: list[Any]
 
 
 class FusionGenes:
@@ -231,11 +242,10 @@ class FusionGenes:
             found[:, column] = codes == self.codes[name]
         return found
 
-    def configspace_parts(self, prefix: str) -> tuple[list[Any], list[Any]]:
-        """What these genes add to a `ConfigSpace.ConfigurationSpace`: the method and the weights, then all the rest.
+    def configspace_parts(self, prefix: str) -> ConfigSpaceParts:
+        """What these genes add to a `ConfigSpace.ConfigurationSpace`.
 
-        The rest are the parameters with conditions by which each exists only under methods that have it: where the
-        caller puts conditions on the method and the weights, the parameters go with their method.
+        Where the caller puts conditions on the method and the weights, the parameters go with their method.
         """
         from ConfigSpace import Categorical, Float, InCondition  # noqa: PLC0415 (optional consumer)
 
@@ -248,7 +258,7 @@ class FusionGenes:
             InCondition(parameter, method, [name for name, code in self.codes.items() if takes[code]])
             for takes, parameter in zip(self._table.takes.values(), reals[n:], strict=True)
         ]
-        return [method, *reals[:n]], [*reals[n:], *conditions]
+        return ConfigSpaceParts([method, *reals[:n]], [*reals[n:], *conditions])
 
     def _prototypes(self) -> list[Gene]:
         last_code = len(self.methods) - 1

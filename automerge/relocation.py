@@ -21,9 +21,9 @@ from automerge.parts import SPLITS
 def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The settings with the values that overrides name, such as `source.base=/data/base`.
 
-    What stands for a path is taken as it is, other values are read as Hydra reads them; resolvers, as in
-    `${oc.env:MODELS}/base`, work in both. Raises ValueError for an override that cannot be read or resolved, names a
-    key that the settings do not have, or gives it a value of another kind.
+    What stands for a path is taken as it is, other values are read as Hydra reads them. In both `${oc.env:MODELS}` and
+    other resolvers work, references to other settings do not. Raises ValueError for an override that cannot be read or
+    resolved, names a key that the settings do not have, or gives it a value of another kind.
     """
     found = deepcopy(dict(settings))
     paths = {key for key, _ in _paths(settings)}
@@ -32,7 +32,7 @@ def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, 
         if not equals or key.startswith(("+", "~")):
             raise ValueError(f"expected KEY=VALUE, got {text!r}; a run keeps its keys, only their values can change")
         section, last = _place(found, key)
-        value = _resolved(raw.strip("'\"") if key in paths else _read(raw, text), text)
+        value = _interpolated(raw.strip("'\"") if key in paths else _read(raw, text), text)
         _refuse_other_kind(key, section[last], value)
         section[last] = value
     return found
@@ -42,14 +42,20 @@ def refuse_lost(settings: Mapping[str, Any], command: str) -> None:
     """Raises ValueError if local paths of the settings lead nowhere, with how `command` is told where all is now."""
     lost = [(key, path) for key, path in _paths(settings) if _is_local(key, path) and not _exists(path)]
     starts = settings.get("start") or []
-    mended = ["PATH" if not _exists(path) else path for path in starts]
-    lost += [("start", path) for path in starts if not _exists(path)]
+    lost_starts = [path for path in starts if isinstance(path, str) and not _exists(path)]
+    lost += [("start", path) for path in lost_starts]
     if lost:
         lines = [f"  - {key}: {path}" for key, path in lost]
         key = lost[0][0]
-        value = shlex.quote(f"start=[{','.join(mended)}]") if key == "start" else f"{key}=PATH"
+        quoted = ['"PATH"' if path in lost_starts else _quoted(str(path)) for path in starts]
+        value = shlex.quote(f"start=[{','.join(quoted)}]") if key == "start" else f"{key}=PATH"
         hint = f"if it has moved, say where it is now: {command} {value}"
         raise ValueError("\n".join(["these settings of the run lead to nothing:", *lines, hint]))
+
+
+def _quoted(text: str) -> str:
+    """The text in quotes for Hydra, which reads no `=` without them; folders of multiruns have it in their names."""
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 def _place(settings: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
@@ -73,7 +79,7 @@ def _read(raw: str, text: str) -> Any:
         raise ValueError(f"the value of {text!r} cannot be read; put quotes around text: {fault}") from fault
 
 
-def _resolved(value: Any, text: str) -> Any:
+def _interpolated(value: Any, text: str) -> Any:
     register_resolvers()
     try:
         return plain(OmegaConf.create({"value": value}))["value"]

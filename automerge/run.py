@@ -7,7 +7,8 @@ in memory are listed together before anything long starts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from automerge.components import build
 from automerge.evaluate import Evaluator
 from automerge.family import Family, open_family
 from automerge.folders import companions
-from automerge.measures import measure, to_settings
+from automerge.log import RunLog
+from automerge.measures import from_settings, measure, to_settings
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
 from automerge.parts import Parts, cost_objectives, listed, rungs, score_objectives, search, versions
@@ -50,12 +52,12 @@ class LiveParts(Parts):
     model: ResidentModel
 
 
-def assemble(settings: Mapping[str, Any], *, measures: Measures | None = None) -> LiveParts:
+def assemble(settings: Mapping[str, Any], *, log: Path | None = None) -> LiveParts:
     """The parts that the settings describe, with the model loaded.
 
-    `measures` are what the log of a run that goes on holds of its sources: taken anew on another device they may differ
-    in their last bits, and with them what an optimizer chooses. Raises ValueError with the list of all faults if
-    something is wrong.
+    Where a file `log` is there, the run goes on, and the sources' norms are those that it holds: taken anew on another
+    device they may differ in their last bits, and with them what an optimizer chooses. Raises ValueError with the list
+    of all faults if something is wrong.
     """
     settings = complete(settings)
     found = settings_faults(settings)
@@ -105,9 +107,7 @@ def assemble(settings: Mapping[str, Any], *, measures: Measures | None = None) -
     strangers = kinship_faults(vectors)
     if strangers:
         raise ValueError(listed("this run", strangers))
-    own = measure(model.sources, vectors)
-    # Those of other slots belong to other models, which the log refuses.
-    measures = measures if measures is not None and measures.norms.keys() == own.norms.keys() else own
+    measures = _as_logged(measure(model.sources, vectors), log)
     space = space.measured(measures)
     tried = space.sample(TRIED, np.random.default_rng(0))
     if unfit := stack_faults(model, [space.decode(genotype) for genotype in tried]):
@@ -142,6 +142,21 @@ def assemble(settings: Mapping[str, Any], *, measures: Measures | None = None) -
             "chances": {name: task.chance for name, task in tasks.items()},
         },
     )
+
+
+def _as_logged(measures: Measures, log: Path | None) -> Measures:
+    """The measures with the norms of the log, where it is there and has norms of the same slots."""
+    if log is None or not log.is_file():
+        return measures
+    with RunLog(log, read_only=True) as opened:
+        stored = opened.settings()
+    if "task_vectors" not in stored:
+        return measures
+    norms = from_settings(stored).norms
+    # Other slots are those of other models, which `search` refuses by their fingerprints.
+    shapes = {slot: values.shape for slot, values in measures.norms.items()}
+    fits = shapes == {slot: values.shape for slot, values in norms.items()}
+    return replace(measures, norms=norms) if fits else measures
 
 
 def _resident(options: Mapping[str, Any], family: Family, methods: Sequence[str]) -> ResidentModel:

@@ -337,7 +337,8 @@ class Search:
                 return flight, row.evaluation, row.wall
         raise ValueError(
             f"evaluation {row.id} of the log ({row.phase} of trial {row.trial}) is not what these settings ask for; "
-            "the log was made with other options, data or version: start a new run in another folder"
+            "the log was made with other options, data or version, or where rounding differs (another processor): "
+            "start a new run in another folder"
         )
 
     def _from_runner(self) -> tuple[_Flight, Evaluation, float]:

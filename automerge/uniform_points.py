@@ -120,7 +120,6 @@ def _blocks(space: Space, column: int) -> NDArray[np.float64]:
     if gene.role != f"{BLOCK}0":
         return np.array([gene.default])
     is_fusable = any(each.depth == gene.depth and each.role.startswith(WEIGHT) for each in space.genes)
-    # The first choice is no block at all, the last the fused one where there is any.
     return np.array([gene.n_choices - 1] if is_fusable else range(1, gene.n_choices), dtype=np.float64)
 
 

@@ -20,7 +20,10 @@ WIDTHS = (1, 2, 4, 8)
 """Lengths of the depth intervals that block mutation moves; the whole model is one more."""
 
 BLOCK = "block:"
-"""How the roles of genes begin that choose a block of a stack; the number of the slot follows."""
+"""How the roles of genes begin that choose a block of a stack; the number of the slot follows.
+
+Code 0 is no block. Where a position has genes of weights too, its last code is the block that is fused by them.
+"""
 
 SCALE = "scale"
 """The role of genes that scale a position of a stack."""

@@ -20,7 +20,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Figures of one run, which is searched to its end in this folder; hypervolumes are those of test items."""
     folder.mkdir(parents=True, exist_ok=True)
     with RunLog(folder / LOG) as log:
-        for _ in run.search(settings, run.assemble(settings), log):
+        for _ in run.search(settings, run.assemble(settings, log=folder / LOG), log):
             pass
         history = History.of(log)
     write_report(folder)

@@ -109,7 +109,7 @@ def test_a_run_is_told_where_its_models_are_now(
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-def test_a_run_goes_on_with_the_measures_of_its_log_which_other_devices_round_otherwise(
+def test_a_run_goes_on_with_the_norms_of_its_log_which_other_devices_may_round_otherwise(
     llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     optimizer = {"_target_": "automerge.optimizers.bayes_evolution.BayesEvolution", "n_initial": 4}

@@ -212,9 +212,9 @@ def test_conditions_of_the_caller_switch_the_whole_part_off() -> None:
     genes = part("linear", "ties", "della")
     space = ConfigurationSpace(seed=0)
     used = Categorical("used", [True, False])
-    added, rest = genes.configspace_parts("p")
+    added, dependent = genes.configspace_parts("p")
     assert [each.name for each in added] == ["p.method", "p.a", "p.b", "p.c"]
-    space.add(used, *added, *rest, *(EqualsCondition(each, used, value=True) for each in added))
+    space.add(used, *added, *dependent, *(EqualsCondition(each, used, value=True) for each in added))
     weights = {"used", *(each.name for each in added)}
     expected = {"linear": weights, "ties": weights | {"p.density"}, "della": weights | {"p.density", "p.epsilon"}}
     seen = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from automerge import zoo
 from automerge.relocation import changed, refuse_lost
+from automerge.start import path_faults
 
 SETTINGS: dict[str, Any] = {
     "source": {"base": "/old/base", "models": {"left": "/old/left"}, "revisions": {}},
@@ -78,7 +80,7 @@ def test_resolvers_work_in_paths_and_in_other_values(monkeypatch: pytest.MonkeyP
             "source.base=${oc.env:NOWHERE_SET}/base",
             "the value of 'source.base=${oc.env:NOWHERE_SET}/base' cannot be resolved",
         ),
-        ("source.base=${source.models.left}", "cannot be resolved: Interpolation key 'source.models.left' not found"),
+        ("source.base=${source.models.left}", "Interpolation key 'source.models.left' not found; write it out"),
         ("start=/old/run", "start: expected a list, got '/old/run'"),
     ],
 )
@@ -100,13 +102,21 @@ def test_local_paths_that_lead_nowhere_are_listed_with_the_words_that_mend_them(
 
 
 def test_a_lost_recipe_is_told_with_the_whole_list_that_it_stands_in(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"source": {}, "start": [str(tmp_path), "/old/best.yaml"]}
+    kept = tmp_path / "optimizer=tpe,seed=0" / "größe's (1)"
+    kept.mkdir(parents=True)
+    settings: dict[str, Any] = {"source": {}, "start": [str(kept), "/old/best.yaml"]}
     with pytest.raises(ValueError, match="lead to nothing") as fault:
         refuse_lost(settings, "automerge search --resume RUN")
-    assert str(fault.value).splitlines()[1:] == [
-        "  - start: /old/best.yaml",
-        f"if it has moved, say where it is now: automerge search --resume RUN 'start=[{tmp_path},PATH]'",
-    ]
+    assert str(fault.value).splitlines()[1] == "  - start: /old/best.yaml"
+    command = shlex.split(str(fault.value).splitlines()[2].partition("say where it is now: ")[2])
+    assert command[:-1] == ["automerge", "search", "--resume", "RUN"]
+    assert changed(settings, command[-1:])["start"] == [str(kept), "PATH"]
+
+
+def test_what_is_no_path_is_left_to_the_check_of_the_settings() -> None:
+    settings = changed({**SETTINGS, "source": {}, "task": {}}, ["start=[2024, null]"])
+    refuse_lost(settings, "")
+    assert path_faults(settings["start"])
 
 
 def test_hub_ids_and_what_is_there_are_not_lost(tmp_path: Path) -> None:

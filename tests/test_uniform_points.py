@@ -80,4 +80,14 @@ def test_samples_are_merges_wherever_sources_have_weights_in_layers(name: str) -
 
 def test_plain_stacks_of_the_coarsest_grid_have_a_layer_at_every_position() -> None:
     space = SPACES["dis"]()
-    assert {len(space.decode(x).layers) for x in points(space, 2)} == {6}
+    X = points(space, 2)
+    assert {len(space.decode(x).layers) for x in X} == {6}
+    first = [k for k, gene in enumerate(space.genes) if gene.role == "block:0"]
+    assert sorted(X[:, first].tolist()) == [[1.0] * len(first), [2.0] * len(first)]
+
+
+def test_fused_stacks_of_the_coarsest_grid_are_fused_at_every_position() -> None:
+    space = SPACES["dis, fused blocks"]()
+    first = [k for k, gene in enumerate(space.genes) if gene.role == "block:0"]
+    linear = [x for x in points(space, 12) if (x[first] == space.genes[first[0]].upper).all()]
+    assert len(linear) > 6  # the others are merges of one source alone, which are blocks of it

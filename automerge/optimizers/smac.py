@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, Constant, Float
+from ConfigSpace.hyperparameters import Hyperparameter
 from ConfigSpace.util import deactivate_inactive_hyperparameters
 from numpy.typing import NDArray
 from smac import MultiFidelityFacade, Scenario
@@ -247,7 +248,7 @@ def _flat(space: Space) -> ConfigurationSpace:
     return found
 
 
-def _parameter(gene: Gene) -> Any:
+def _parameter(gene: Gene) -> Hyperparameter[Any, Any]:
     if gene.n_choices > 1:
         return Categorical(gene.name, range(gene.n_choices), default=int(gene.default))
     if gene.n_choices == 1 or gene.lower == gene.upper:

@@ -306,14 +306,14 @@ class DepthIntegration:
                 scale = Float(gene.name, (gene.lower, gene.upper), default=gene.default)
                 parts += [scale, InCondition(scale, slots[0], choices[1:])]
             if self.grid.fuses:
-                fusing, rest = self._part.configspace_parts(f"{position}.{FUSED}")
-                parts += [*fusing, *rest]
-                for each in fusing:
+                fusing = self._part.configspace_parts(f"{position}.{FUSED}")
+                parts += [*fusing.free, *fusing.dependent]
+                for each in fusing.free:
                     uses = [EqualsCondition(each, slot, FUSED) for slot in slots]
                     parts.append(OrConjunction(*uses) if len(uses) > 1 else uses[0])
-        parts += chain(*self._part.configspace_parts(OUTER))
+        outer = self._part.configspace_parts(OUTER)
         space = ConfigurationSpace()
-        space.add(parts)  # at once: it sorts all anew at every call
+        space.add([*parts, *outer.free, *outer.dependent])  # at once: it sorts all anew at every call
         return space
 
     def _refuse_faults(self, methods: Sequence[str | Method], max_weight: float, strengths: Sequence[float]) -> None:

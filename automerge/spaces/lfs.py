@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from itertools import chain, product
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
@@ -191,7 +191,8 @@ class LayerwiseFusion:
 
         space = ConfigurationSpace()
         parts = [self._part.configspace_parts(_place(*slot)) for slot in self._firsts]
-        space.add(list(chain(*chain(*parts))))  # at once: it sorts all anew at every call
+        # At once, because it sorts all anew at every call.
+        space.add([each for part in parts for each in (*part.free, *part.dependent)])
         return space
 
     def _n_groups(self) -> int:

@@ -1,9 +1,9 @@
 """Seconds that an optimizer thinks about its next proposal, by the number of trials, on one thread.
 
 The scores are a cheap known function of layer-wise fusions of 25 layers (304 genes, 380 features) or of stacks of 43,
-fused or not (305 genes, 482 features), of which every fifth on average is broken.
+fused or not (305 genes, 482 features). Every fifth new stack on average is broken, by chance, and counts as a trial.
 
-python -m experiments.ask_time                                  # bayes_evolution, 500 trials; writes results.json
+python -m experiments.ask_time                                  # bayes_evolution, 500 trials; into results.json
 python -m experiments.ask_time --optimizers evolution tpe --trials 100 --write no
 """
 
@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ SPACES: dict[str, Callable[[], Space]] = {
     ),
 }
 BROKEN = {"lfs": 0.0, "dis": 0.2}
-"""Share of proposals that are broken models."""
+"""Chance of a new model to be broken."""
 
 BOUNDS = (100, 200, 300, 400, 500)
 """Numbers of trials up to which times are put together."""
@@ -137,7 +138,6 @@ def main() -> None:
     columns = ("optimizer", "space", "tasks", "in flight", "broken", "median", "mean", "worst", "median of the last")
     for column in columns:
         table.add_column(column, justify="right")
-    rows = []
     for name, kind, n_tasks, n_workers in product(options.optimizers, options.spaces, options.tasks, options.workers):
         space = SPACES[kind]()
         scores = Scores(space, n_tasks, BROKEN[kind])
@@ -145,16 +145,24 @@ def main() -> None:
         n_broken = sum(trial.status == "invalid" for trial in scores.trials.values())
         row: dict[str, Any] = {"optimizer": name, "space": kind, "genes": len(space.genes)}
         row |= {"features": len(space.feature_names), "tasks": n_tasks, "in_flight": n_workers, "broken": n_broken}
-        rows.append(row | {"seconds": figures})
+        row |= {"trials": options.trials, "machine": describe(), "seconds": figures}
+        if options.write == "yes":
+            _keep(row)
         whole, last = figures["all"], list(figures.values())[-1]
         values = (whole["median"], whole["mean"], whole["worst"], last["median"])
         shown = (name, kind, str(n_tasks), str(n_workers), str(n_broken), *(f"{value:.3f}" for value in values))
         table.add_row(*shown)
-        Console().print(*shown)  # one takes minutes
+        Console().print(*shown)  # at once, because a row takes minutes
     Console(width=120).print(table)
-    if options.write == "yes":
-        results = {"machine": describe(), "trials": options.trials, "rows": rows}
-        (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _keep(row: dict[str, Any]) -> None:
+    """Writes the row into the results, in place of an earlier one of the same kind."""
+    file = FOLDER / "results.json"
+    rows = json.loads(file.read_text()) if file.is_file() else []
+    kind = itemgetter("optimizer", "space", "tasks", "in_flight", "trials")
+    rows = sorted([*(each for each in rows if kind(each) != kind(row)), row], key=kind)
+    file.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def measured(job: Job) -> dict[str, Any]:
     """
     quieten()
     settings = composed([*job.overrides, f"seed={job.seed}"])
-    parts = run.assemble(settings)
+    parts = run.assemble(settings, log=job.folder / LOG)
     timed = TimedOptimizer(parts.optimizer)
     with ScoreStore(job.store) as store, RunLog(job.folder / LOG) as log:
         evaluate = CachedEvaluator(parts.model, parts.tasks, parts.orders, store)

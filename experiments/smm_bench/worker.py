@@ -49,9 +49,10 @@ def work(job: Job) -> str:
     try:
         _quieten()
         settings = composed(job.overrides)
-        assemble = run.assemble if settings["benchmark"] is None else simulation.assemble
+        is_live = settings["benchmark"] is None
+        made = run.assemble(settings, log=job.folder / LOG) if is_live else simulation.assemble(settings)
         with RunLog(job.folder / LOG) as log:
-            for _ in parts.search(settings, assemble(settings), log):
+            for _ in parts.search(settings, made, log):
                 pass
     except Exception as fault:
         (job.folder / FAULT).write_text(traceback.format_exc())

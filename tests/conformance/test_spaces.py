@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from ConfigSpace import ConfigurationSpace
 
 from automerge.protocols import Measures, Space
 from automerge.recipe import BASE, COMPONENTS, OUTER, Fusion, Input, Recipe
@@ -164,6 +166,22 @@ def test_configspace_has_the_same_genes_and_its_conditions_name_the_inactive_one
         defaults = {gene.name: gene.default for gene in space.genes}
         position = {gene.name: k for k, gene in enumerate(space.genes)}
         assert all(x[position[name]] == defaults[name] for name in inactive)
+
+
+def test_configspace_is_filled_at_once_because_it_sorts_all_anew_at_every_call(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gene by gene, a space of stacks of 43 layers took 17 s."""
+    calls = []
+    add = ConfigurationSpace.add
+
+    def counted(exported: ConfigurationSpace, *parts: Any) -> None:
+        calls.append(len(parts))
+        add(exported, *parts)
+
+    monkeypatch.setattr(ConfigurationSpace, "add", counted)
+    space.to_configspace()
+    assert len(calls) == 1
 
 
 def test_costs_are_those_of_the_decoded_models(space: Space) -> None:
