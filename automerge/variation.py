@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,17 +71,50 @@ class Layout:
             scales=_scales(genes),
         )
 
-    @property
+    # Known once for the thousands of children that one proposal takes.
+
+    @cached_property
     def n_depths(self) -> int:
         """Number of layer groups."""
         return int(self.depth.max()) + 1
 
-    @property
+    @cached_property
+    def n_roles(self) -> int:
+        """Number of different roles."""
+        return len(np.unique(self.role))
+
+    @cached_property
+    def components(self) -> NDArray[np.int64]:
+        """The codes of all components."""
+        return np.unique(self.component)
+
+    @cached_property
+    def inner_components(self) -> NDArray[np.int64]:
+        """The codes of the components inside the layers."""
+        return np.unique(self.component[self.depth >= 0])
+
+    @cached_property
     def movable(self) -> NDArray[np.bool_]:
         """Whether a gene is none of a stack's, shape (n_genes,)."""
         found = np.ones(len(self.depth), dtype=bool)
         found[np.concatenate([self.blocks.ravel(), self.scales])] = False
         return found
+
+    @cached_property
+    def slots(self) -> NDArray[np.int64]:
+        """The codes of slots, which are pairs of depth and component, shape (n_genes,)."""
+        pairs = np.stack([self.depth, self.component], axis=1)
+        return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+    @cached_property
+    def n_slots(self) -> int:
+        """Number of slots."""
+        return int(self.slots.max()) + 1
+
+    @cached_property
+    def movable_slots(self) -> NDArray[np.int64]:
+        """The codes of the slots that have movable genes."""
+        return np.unique(self.slots[self.movable])
 
 
 def new_sample(space: Space, seen: Collection[bytes], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -108,7 +142,7 @@ def depth_crossover(
         start, stop = np.sort(rng.integers(0, layout.n_depths + 1, size=2))
         taken = (layout.depth >= start) & (layout.depth < stop)
         if rng.random() < 1 / 3:
-            taken &= layout.component == rng.choice(np.unique(layout.component[layout.depth >= 0]))
+            taken &= layout.component == rng.choice(layout.inner_components)
         if rng.random() < 0.5:
             taken |= layout.depth < 0
     return np.where(taken, second, first)
@@ -128,22 +162,21 @@ def block_mutation(
         inside |= layout.depth < 0
     inside &= layout.movable
     if rng.random() < 0.5:
-        inside &= layout.component == rng.choice(np.unique(layout.component))
+        inside &= layout.component == rng.choice(layout.components)
     if not inside.any():
         return slot_mutation(x, layout, rng)
-    role = rng.choice(np.unique(layout.role[inside]))
+    role = rng.choice(np.flatnonzero(np.bincount(layout.role[inside])))
     return _move(x, inside & (layout.role == role), layout, rng, alike=True)
 
 
 def slot_mutation(x: NDArray[np.float64], layout: Layout, rng: np.random.Generator) -> NDArray[np.float64]:
     """A mutant of shape (n_genes,): one or two genes moved on their own in a few random slots."""
     expected = float(rng.choice(WIDTHS))
-    slots = _slot_codes(layout)
-    chosen = _random_slots(layout, rng, share=min(1.0, expected / (int(slots.max()) + 1))) & layout.movable
+    chosen = _random_slots(layout, rng, share=min(1.0, expected / layout.n_slots)) & layout.movable
     if not chosen.any():
-        known = np.unique(slots[layout.movable])
-        chosen = (slots == known[rng.integers(len(known))]) & layout.movable
-    moved = chosen & (rng.random(len(x)) < 1.5 / max(1, len(np.unique(layout.role))))
+        known = layout.movable_slots
+        chosen = (layout.slots == known[rng.integers(len(known))]) & layout.movable
+    moved = chosen & (rng.random(len(x)) < 1.5 / max(1, layout.n_roles))
     if not moved.any():
         moved[rng.choice(np.flatnonzero(chosen))] = True
     return _move(x, moved, layout, rng, alike=False)
@@ -179,11 +212,5 @@ def _scales(genes: Sequence[Gene]) -> NDArray[np.int64]:
     return np.array(sorted(found, key=lambda k: genes[k].depth), dtype=np.int64)
 
 
-def _slot_codes(layout: Layout) -> NDArray[np.int64]:
-    pairs = np.stack([layout.depth, layout.component], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-
 def _random_slots(layout: Layout, rng: np.random.Generator, *, share: float) -> NDArray[np.bool_]:
-    slots = _slot_codes(layout)
-    return (rng.random(int(slots.max()) + 1) < share)[slots]
+    return (rng.random(layout.n_slots) < share)[layout.slots]
