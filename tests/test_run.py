@@ -269,6 +269,22 @@ def test_sources_trained_for_another_configuration_are_refused(llama: dict[str, 
         run.assemble(make_settings(tmp_path, {**llama, "right": other}))
 
 
+def test_norms_of_a_log_are_taken_where_they_are_of_the_same_slots_and_sources(
+    finished: tuple[Path, History], qwen2: dict[str, Path], tmp_path: Path
+) -> None:
+    log = tmp_path / LOG
+    shutil.copyfile(finished[0] / LOG, log)
+    with RunLog(log) as opened:
+        stored = opened.settings()["measures"]
+        opened.write_settings({"measures": {**stored, "norms": [[*slot, [9.0, 9.0]] for *slot, _ in stored["norms"]]}})
+    both = make_settings(tmp_path, qwen2)
+    norms = run.assemble(both, log=log).facts["measures"]["norms"]
+    assert norms == [[*slot, [9.0, 9.0]] for *slot, _ in stored["norms"]]
+    assert run.assemble(both, log=tmp_path / "none.db").facts["measures"] == stored
+    one = make_settings(tmp_path, {name: qwen2[name] for name in ("base", "left")})
+    assert run.assemble(one, log=log).facts["measures"] == run.assemble(one).facts["measures"]
+
+
 def test_changed_weights_and_data_are_noticed_by_resume_and_export(llama: dict[str, Path], tmp_path: Path) -> None:
     family = {name: tmp_path / name for name in llama}
     for name, folder in llama.items():
