@@ -3,51 +3,55 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
+from automerge.options import whole_faults
 from automerge.records import Split
 
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+Item = TypeVar("Item")
+
+BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 """File suffixes and the `datasets` builders that read them."""
+
+JSON = (".jsonl", ".json")
+"""Suffixes of files that are read as they stand: builders take texts that look like dates for times."""
 
 Row = Mapping[str, Any]
 
 
 def load_rows(
-    path: str, *, split: str = "train", name: str | None = None, revision: str | None = None, limit: int | None = None
+    path: str,
+    *,
+    split: str = "train",
+    name: str | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
 ) -> list[Row]:
     """The rows of a local file (its suffix tells the format) or of a split of a hub dataset, as dictionaries.
 
-    `limit` keeps the first rows only. Raises FileNotFoundError if there is no such file or dataset, ValueError if it
-    holds no rows.
+    `split` may name a part as `datasets` writes it, `train[200:]` or `train[:20%]`; the one split of a file is
+    `train`. `limit` keeps the first rows only. Raises FileNotFoundError if there is no such file or dataset,
+    ValueError if it cannot be read so or holds no rows.
     """
-    # Importing `datasets` takes a second, which commands without tasks should not pay.
-    from datasets import load_dataset  # noqa: PLC0415
-    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError  # noqa: PLC0415
-
+    if limit is not None and (faults := whole_faults(1, limit=limit)):
+        raise ValueError(*faults)
     file = Path(path).expanduser()
-    if file.suffix.lower() in READERS:
+    if file.suffix.lower() in (*JSON, *BUILDERS):
+        if name is not None or revision is not None:
+            raise ValueError(f"{file} is a file; only datasets of the hub have a `name` or a `revision`, leave it out")
         if not file.is_file():
             raise FileNotFoundError(f"no task file at {file}; give an existing JSONL, CSV or Parquet file or a hub id")
-        options = {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}
-        try:
-            rows = load_dataset(READERS[file.suffix.lower()], data_files=str(file), split="train", **options)
-        except DatasetGenerationError as fault:
-            raise ValueError(f"{file} cannot be read as {file.suffix} or holds no rows: {fault.__cause__}") from fault
+        rows = _from_file(file, split, limit)
     else:
-        try:
-            rows = load_dataset(path, name, split=split, revision=revision)
-        except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError) as fault:
-            raise FileNotFoundError(
-                f"dataset {path!r} (name {name!r}, split {split!r}) is neither a file ending in "
-                f"{', '.join(READERS)} nor to be had from the hub ({type(fault).__name__}: {fault})"
-            ) from fault
-    rows = list(rows if limit is None else rows.select(range(min(limit, len(rows)))))
+        rows = _from_hub(path, split=split, name=name, revision=revision, limit=limit)
     if not rows:
         raise ValueError(f"{path!r} (split {split!r}) holds no rows; a task needs items")
     return rows
@@ -57,9 +61,13 @@ class Templates:
     """Jinja templates over the columns of a row, such as `Question: {{ question }}\\nAnswer:`."""
 
     def __init__(self, **templates: str) -> None:
-        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+        environment = SandboxedEnvironment(
+            undefined=StrictUndefined, finalize=_written, keep_trailing_newline=True, autoescape=False
+        )
         self._templates: dict[str, Template] = {}
         for field, text in templates.items():
+            if not isinstance(text, str):
+                raise ValueError(f"the template of {field!r} is no text: {text!r}")
             try:
                 self._templates[field] = environment.from_string(text)
             except TemplateError as fault:
@@ -73,9 +81,31 @@ class Templates:
             raise ValueError(f"the template of {field!r} fails ({fault}); the row has columns {sorted(row)}") from fault
 
 
-def by_split(search: Mapping[str, Any], test: Mapping[str, Any]) -> dict[Split, list[Row]]:
-    """The rows of both splits of a task; each argument holds the arguments of `load_rows`."""
-    return {"search": load_rows(**search), "test": load_rows(**test)}
+def by_split(
+    search: Mapping[str, Any], test: Mapping[str, Any], item: Callable[[Row], Item]
+) -> dict[Split, list[Item]]:
+    """The items of both splits of a task: what `item` makes of their rows.
+
+    `search` and `test` hold the arguments of `load_rows`. Raises ValueError naming the row of which none can be
+    made.
+    """
+    data: dict[Split, Mapping[str, Any]] = {"search": search, "test": test}
+    for split, arguments in data.items():
+        known = (*signature(load_rows).parameters,)
+        if not isinstance(arguments, Mapping) or "path" not in arguments or not {*arguments} <= {*known}:
+            raise ValueError(
+                f"`{split}` says where the rows are by the keys {', '.join(known)}, of which `path` is needed, such as "
+                f"{{path: rows.jsonl}}; got {arguments!r}"
+            )
+    found: dict[Split, list[Item]] = {}
+    for split, arguments in data.items():
+        found[split] = []
+        for number, row in enumerate(load_rows(**arguments), start=1):
+            try:
+                found[split].append(item(row))
+            except ValueError as fault:
+                raise ValueError(f"row {number} of `{split}`: {fault}") from fault
+    return found
 
 
 def fingerprint(items: object) -> str:
@@ -92,3 +122,73 @@ def overlap(search: Iterable[tuple[str, ...]], test: Sequence[tuple[str, ...]]) 
         f"{shared} of {len(test)} test items are search items too; test items must be new, "
         "or the final scores are those of the search"
     ]
+
+
+def _from_file(file: Path, split: str, limit: int | None) -> list[Row]:
+    suffix = file.suffix.lower()
+    if not isinstance(split, str) or not re.fullmatch(r"train(\[.*\])?", split):
+        raise ValueError(f"{file} has one split: write train, or a part of it such as train[200:]; got {split!r}")
+    if suffix in JSON:
+        return _part(_json_rows(file), split)[:limit]
+    # Importing `datasets` takes a second, which commands without tasks should not pay.
+    from datasets import load_dataset  # noqa: PLC0415
+    from datasets.exceptions import DatasetGenerationError  # noqa: PLC0415
+
+    options = {"sep": "\t"} if suffix == ".tsv" else {}
+    try:
+        return _first(load_dataset(BUILDERS[suffix], data_files=str(file), split=split, **options), limit)
+    except (DatasetGenerationError, StopIteration) as fault:
+        raise ValueError(f"{file} cannot be read as {suffix} or holds no rows: {fault.__cause__ or fault!r}") from fault
+
+
+def _part(rows: list[Row], split: str) -> list[Row]:
+    if split == "train":
+        return rows
+    from datasets import ReadInstruction  # noqa: PLC0415
+
+    parts = ReadInstruction.from_spec(split).to_absolute({"train": len(rows)})
+    return [row for part in parts for row in rows[part.from_ : part.to]]
+
+
+def _from_hub(path: str, *, split: str, name: str | None, revision: str | None, limit: int | None) -> list[Row]:
+    from datasets import load_dataset  # noqa: PLC0415
+    from datasets.exceptions import DatasetNotFoundError  # noqa: PLC0415
+
+    try:
+        return _first(load_dataset(path, name, split=split, revision=revision), limit)
+    except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError) as fault:
+        raise FileNotFoundError(
+            f"dataset {path!r} (name {name!r}, split {split!r}) is neither a file ending in "
+            f"{', '.join((*JSON, *BUILDERS))} nor to be had from the hub ({type(fault).__name__}: {fault})"
+        ) from fault
+
+
+def _first(rows: Any, limit: int | None) -> list[Row]:
+    return list(rows if limit is None else rows.select(range(min(limit, len(rows)))))
+
+
+def _json_rows(file: Path) -> list[Row]:
+    """The objects of a file: one in every line, or one list of them."""
+    text = file.read_text(encoding="utf-8-sig")
+    whole = text.lstrip().startswith("[")
+    rows: list[Any] = []
+    for number, part in enumerate([text] if whole else text.split("\n"), start=1):
+        try:
+            found = json.loads(part) if part.strip() else []
+        except json.JSONDecodeError as fault:
+            place = "" if whole else f"line {number}: "
+            raise ValueError(
+                f"{file}: expected an object in every line, or one list of them ({place}{fault})"
+            ) from fault
+        rows += found if isinstance(found, list) else [found]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{file}: expected rows such as {{'question': ...}}, got {row!r} as number {number}")
+    return rows
+
+
+def _written(value: Any) -> Any:
+    """What a template writes for a value: itself, but nulls are refused, which else read as the word None."""
+    if value is None:
+        raise ValueError("a value is null; write {{ column or '' }} if it may be, or leave such rows out")
+    return value

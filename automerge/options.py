@@ -1,10 +1,14 @@
-"""Options of spaces as configuration files give them: what is of the wrong kind, as messages that say what to write."""
+"""Options of spaces, tasks and optimizers as configuration files give them.
+
+What is of the wrong kind is told by messages that say what to write.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import cast
 
 EXAMPLES: Mapping[str, str | float] = {"methods": "linear", "components": "layer", "strengths": 0.5}
 """What options of a space that are lists may hold."""
@@ -16,6 +20,15 @@ def whole_faults(least: int, **options: object) -> list[str]:
         f"{name}: expected a whole number from {least}, got {value!r}"
         for name, value in options.items()
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least
+    ]
+
+
+def positive_faults(**options: object) -> list[str]:
+    """A message for every option that is no finite number above 0."""
+    return [
+        f"{name}: expected a number above 0, got {value!r}"
+        for name, value in options.items()
+        if not _is_number(value) or not cast("float", value) > 0
     ]
 
 
@@ -41,6 +54,20 @@ def flag_faults(**options: object) -> list[str]:
         for name, value in options.items()
         if not isinstance(value, bool)
     ]
+
+
+def choice_faults(choices: Sequence[str], **options: object) -> list[str]:
+    """A message for every option that is none of the choices."""
+    return [
+        f"{name}: expected one of {', '.join(choices)}, got {value!r}"
+        for name, value in options.items()
+        if value not in choices
+    ]
+
+
+def text_faults(**options: object) -> list[str]:
+    """A message for every option that is no text."""
+    return [f"{name}: expected a text, got {value!r}" for name, value in options.items() if not isinstance(value, str)]
 
 
 def strength_faults(strengths: object) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automerge.items import Templates, by_split, fingerprint, overlap
+from automerge.options import text_faults
 from automerge.protocols import LanguageModel, Request
 from automerge.records import Split
 
@@ -35,12 +36,13 @@ class ExactContinuation:
         answer: str,
         stop: str = "\n",
     ) -> None:
+        if faults := text_faults(stop=stop):
+            raise ValueError(*faults)
         self.name = name
         templates = Templates(prompt=prompt, answer=answer)
-        self._items: dict[Split, list[tuple[str, str]]] = {
-            split: [(templates.render("prompt", row), templates.render("answer", row) + stop) for row in rows]
-            for split, rows in by_split(search, test).items()
-        }
+        self._items: dict[Split, list[tuple[str, str]]] = by_split(
+            search, test, lambda row: (templates.render("prompt", row), templates.render("answer", row) + stop)
+        )
 
     @property
     def fingerprint(self) -> str:

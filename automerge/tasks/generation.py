@@ -10,8 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from automerge.items import Templates, by_split, fingerprint, overlap
+from automerge.options import choice_faults, text_faults, whole_faults
 from automerge.protocols import LanguageModel, Request
 from automerge.records import Split
+
+METRICS = ("exact", "numeric")
+"""Ways to compare an answer with the right one."""
 
 
 class Problem(NamedTuple):
@@ -44,21 +48,30 @@ class Generation:
         extract: str = r"(?s)(.*)",
         metric: Literal["exact", "numeric"] = "exact",
     ) -> None:
+        stops = (stop,) if isinstance(stop, str) else stop
+        faults = [
+            *whole_faults(1, max_new_tokens=max_new_tokens),
+            *choice_faults(METRICS, metric=metric),
+            *text_faults(extract=extract),
+        ]
+        if not isinstance(stops, Sequence) or not all(isinstance(text, str) and text for text in stops):
+            faults.append(f"stop: expected a list of texts that are not empty, or [] for none, got {stop!r}")
+        if faults:
+            raise ValueError("; ".join(faults))
         self.name = name
-        self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        self._stop = tuple(stops)
         self._max_new_tokens = max_new_tokens
         self._metric = metric
         try:
             self._pattern = re.compile(extract)
         except re.error as fault:
-            raise ValueError(f"task {name!r}: `extract` is no regular expression ({fault}): {extract!r}") from fault
+            raise ValueError(f"`extract` is no regular expression ({fault}): {extract!r}") from fault
         if self._pattern.groups < 1:
-            raise ValueError(f"task {name!r}: `extract` needs a group around the answer, got {extract!r}")
+            raise ValueError(f"`extract` needs a group around the answer, got {extract!r}")
         templates = Templates(prompt=prompt, answer=answer)
-        self._items: dict[Split, list[Problem]] = {
-            split: [Problem(templates.render("prompt", row), templates.render("answer", row)) for row in rows]
-            for split, rows in by_split(search, test).items()
-        }
+        self._items: dict[Split, list[Problem]] = by_split(
+            search, test, lambda row: Problem(templates.render("prompt", row), templates.render("answer", row))
+        )
 
     @property
     def fingerprint(self) -> str:

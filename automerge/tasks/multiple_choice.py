@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
 from automerge.items import Row, Templates, by_split, fingerprint, overlap
+from automerge.options import choice_faults, text_faults
 from automerge.protocols import LanguageModel, Likelihood, Request
 from automerge.records import Split
+
+NORMALIZERS = ("none", "tokens", "characters")
+"""What log-probabilities may be divided by."""
 
 
 class Question(NamedTuple):
@@ -22,10 +28,10 @@ class Question(NamedTuple):
 class MultipleChoice:
     """Questions with listed choices.
 
-    `prompt` is a template over the columns, `choices` the column with the list of texts (in CSV
-    files as JSON), `label` the column with the
-    position of the right one (a number, or the text of the choice); `prefix` is put before every choice. Choices are
-    compared by log-probability, divided by their number of tokens or characters if `normalize` says so.
+    `prompt` is a template over the columns, `choices` the column with the list of texts (in CSV files as JSON), `label`
+    the column that tells the right one: the choice itself, its position from 0, or its letter from A; `prefix` is put
+    before every choice. Choices are compared by log-probability, divided by their number of tokens or characters if
+    `normalize` says so.
     """
 
     def __init__(
@@ -40,6 +46,8 @@ class MultipleChoice:
         prefix: str = "",
         normalize: Literal["none", "tokens", "characters"] = "none",
     ) -> None:
+        if faults := [*choice_faults(NORMALIZERS, normalize=normalize), *text_faults(prefix=prefix)]:
+            raise ValueError("; ".join(faults))
         self.name = name
         self._normalize = normalize
         templates = Templates(prompt=prompt)
@@ -47,14 +55,12 @@ class MultipleChoice:
         def question(row: Row) -> Question:
             for column in (choices, label):
                 if column not in row:
-                    raise ValueError(f"task {name!r}: no column {column!r}; the rows have {sorted(row)}")
-            listed = _listed(row[choices], name)
+                    raise ValueError(f"no column {column!r}; the row has columns {sorted(row)}")
+            listed, labels = _listed(row[choices])
             texts = tuple(prefix + str(choice) for choice in listed)
-            return Question(templates.render("prompt", row), texts, _position(row[label], listed, name))
+            return Question(templates.render("prompt", row), texts, _position(row[label], listed, labels))
 
-        self._items: dict[Split, list[Question]] = {
-            split: [question(row) for row in rows] for split, rows in by_split(search, test).items()
-        }
+        self._items: dict[Split, list[Question]] = by_split(search, test, question)
         self.chance = sum(1 / len(q.choices) for q in self._items["search"]) / len(self._items["search"])
 
     @property
@@ -92,26 +98,50 @@ class MultipleChoice:
         return answer.log_probability / length
 
 
-def _listed(choices: Any, name: str) -> Sequence[Any]:
-    """The choices of a row as a list; a cell of a CSV file holds them as JSON."""
-    found = choices
-    if isinstance(choices, str):
+def _listed(cell: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The choices of a row and the labels that it gives them, if any; a cell of a CSV file holds them as JSON."""
+    found = cell
+    if isinstance(cell, str):
         try:
-            found = json.loads(choices)
+            found = json.loads(cell)
         except json.JSONDecodeError:
             found = None
-    if not isinstance(found, list):
+    labels: Any = ()
+    if isinstance(found, Mapping) and {*found} == {"text", "label"}:
+        found, labels = found["text"], found["label"]
+    if not isinstance(found, list) or None in found or (labels and len(labels) != len(found)):
         raise ValueError(
-            f'task {name!r}: expected a list of choices, or its JSON in a CSV cell such as ["yes", "no"], '
-            f"got {choices!r}"
+            'expected a list of choices such as ["yes", "no"], or {"text": [...], "label": [...]} with a label for '
+            f"every text (in a CSV cell as JSON), got {cell!r}"
         )
+    return found, labels
+
+
+def _position(label: Any, choices: Sequence[Any], labels: Sequence[Any]) -> int:
+    """The position of the right choice. Raises ValueError if the label names none, or could mean two."""
+    if labels:
+        if label not in labels:
+            raise ValueError(f"label {label!r} is none of {list(labels)}")
+        return labels.index(label)
+    chosen = next((k for k, choice in enumerate(choices) if type(choice) is type(label) and choice == label), None)
+    # A text that is a choice is that choice, also where it is a digit or a letter.
+    if chosen is not None and isinstance(label, str):
+        return chosen
+    counted = _counted(label, len(choices))
+    if chosen is not None and counted not in (None, chosen):
+        raise ValueError(
+            f"label {label!r} is a choice of {list(choices)} and the position of another; write its letter, from A"
+        )
+    found = counted if chosen is None else chosen
+    if found is None:
+        raise ValueError(f"label {label!r} is no choice, position from 0 or letter from A in {list(choices)}")
     return found
 
 
-def _position(label: Any, choices: Sequence[Any], name: str) -> int:
-    if isinstance(label, str) and label in choices:
-        return list(choices).index(label)
-    position = int(label) if str(label).lstrip("-").isdigit() else -1
-    if not 0 <= position < len(choices):
-        raise ValueError(f"task {name!r}: label {label!r} is neither a choice nor a position in {list(choices)}")
-    return position
+def _counted(label: Any, n_choices: int) -> int | None:
+    """The position that a number from 0 or a letter from A tells, None if it tells none of so many."""
+    text = str(label)
+    position = ascii_uppercase.find(text) if len(text) == 1 else -1
+    if re.fullmatch("[0-9]+", text):
+        position = int(text)
+    return position if 0 <= position < n_choices else None

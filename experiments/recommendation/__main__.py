@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from automerge import run
-from automerge.history import History
+from automerge.history import History, eligible
 from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.model import View
 from automerge.log import LOG, RunLog
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def gains(folder: Path, store: Path) -> dict[str, float]:
-    """By rule the gain of the front that it recommends."""
+    """By rule the gain of the front that it recommends among the eligible fully evaluated models."""
     with RunLog(folder / LOG, read_only=True) as log:
         settings, history = log.settings(), History.of(log)
     parts = run.assemble(settings["config"])
@@ -81,17 +81,19 @@ def gains(folder: Path, store: Path) -> dict[str, float]:
     view = View(parts.space, parts.objectives, parts.constraints)
     trials = [history.trials[number] for number in judged]
     beliefs = {**means, **believed(history, view, trials, seed=settings["seed"])}
-    chosen = {
-        "means": recommended(means, history),
-        "beliefs": recommended(beliefs, history),
-        "halves": recommended({number: (means[number] + beliefs[number]) / 2 for number in judged}, history),
-        "test": recommended(judged, history),
+    values = {
+        "means": means,
+        "beliefs": beliefs,
+        "halves": {number: (means[number] + beliefs[number]) / 2 for number in judged},
+        "test": judged,
     }
+    candidates = [number for number in judged if eligible(history.trials[number], history.constraints)]
     references = hypervolume(np.array([judged[n] for n in history.references if n in judged]), history.reference_point)
-    return {
-        rule: hypervolume(np.array([judged[n] for n in numbers]), history.reference_point) - references
-        for rule, numbers in chosen.items()
-    }
+    found = {}
+    for rule in RULES:
+        chosen = recommended({number: values[rule][number] for number in candidates}, history)
+        found[rule] = hypervolume(np.array([judged[n] for n in chosen]), history.reference_point) - references
+    return found
 
 
 def believed(history: History, view: View, trials: list[Trial], *, seed: int) -> Values:

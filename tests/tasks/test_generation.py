@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -73,3 +73,25 @@ def test_a_faulty_pattern_is_told(tmp_path: Path) -> None:
 def test_a_pattern_without_group_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs a group around the answer"):
         task(tmp_path, "0", extract=".*")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("metric", "numerc", "metric: expected one of exact, numeric, got 'numerc'"),
+        ("max_new_tokens", "300", "max_new_tokens: expected a whole number from 1, got '300'"),
+        ("max_new_tokens", 0, "max_new_tokens: expected a whole number from 1, got 0"),
+        ("stop", None, "stop: expected a list of texts that are not empty, or .* got None"),
+        ("stop", ["\n", ""], "stop: expected a list of texts that are not empty"),
+        ("extract", 3, "extract: expected a text, got 3"),
+        ("extract", "(", "`extract` is no regular expression"),
+        ("extract", "x", "`extract` needs a group around the answer"),
+    ],
+)
+def test_unknown_options_are_refused_before_any_model_answers(
+    tmp_path: Path, option: str, value: object, message: str
+) -> None:
+    data = {"path": str(write_jsonl(tmp_path / "rows.jsonl", [{"p": "x", "a": "y"}]))}
+    options: dict[str, Any] = {"max_new_tokens": 50, option: value}
+    with pytest.raises(ValueError, match=message):
+        Generation(name="g", search=data, test=data, prompt="{{ p }}", answer="{{ a }}", **options)

@@ -16,6 +16,16 @@ class Fixed(ToyModel):
         return [Likelihood(-sum(1.5 if c == "z" else 1.0 for c in text), len(text), False) for _, text in pairs]
 
 
+class Favouring(ToyModel):
+    """Log-probability 0 for one text, -1 for all others."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        return [Likelihood(-float(text != self._text), 1, False) for _, text in pairs]
+
+
 def task(folder: Path, row: dict[str, Any], **options: Any) -> MultipleChoice:
     data = [{"path": str(write_jsonl(folder / f"{k}.jsonl", [{"p": k, **row}]))} for k in "ab"]
     return MultipleChoice(name="m", search=data[0], test=data[1], prompt="{{ p }}", **options)
@@ -38,13 +48,54 @@ def test_cells_of_csv_files_hold_choices_as_json(tmp_path: Path) -> None:
     row = {"choices": '["zzz", "aa"]', "label": 1}
     assert task(tmp_path, row).score(Fixed(), "search", [0]) == [1.0]
     for cell in ("zzz, aa", '{"a": "zzz"}'):
-        with pytest.raises(ValueError, match="expected a list of choices, or its JSON in a CSV cell"):
+        with pytest.raises(ValueError, match=r"row 1 of `search`: expected a list of choices .*in a CSV cell as JSON"):
             task(tmp_path, {"choices": cell, "label": 1})
 
 
 def test_faulty_labels_and_columns_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="label 5 is neither a choice nor a position"):
+    with pytest.raises(ValueError, match="label 5 is no choice, position from 0 or letter from A"):
         task(tmp_path, {"choices": ["a", "b"], "label": 5})
-    with pytest.raises(ValueError, match=r"no column 'options'; the rows have \['choices', 'label', 'p'\]"):
+    with pytest.raises(ValueError, match=r"no column 'options'; the row has columns \['choices', 'label', 'p'\]"):
         task(tmp_path, {"choices": ["a", "b"], "label": 0}, choices="options")
     assert task(tmp_path, {"choices": ["a"], "label": 0}).check()[0].startswith("2 questions have fewer than two")
+
+
+@pytest.mark.parametrize(
+    ("choices", "label", "position"),
+    [
+        (["x", "y", "z"], "B", 1),
+        (["x", "A", "B"], "A", 1),
+        (["1", "2", "3"], "2", 1),
+        (["1", "2", "3"], 2, 2),
+        ([10, 20], 20, 1),
+        ([0, 1], 1, 1),
+        ({"text": ["x", "y"], "label": ["1", "2"]}, "1", 0),
+        ({"text": ["x", "y"], "label": ["A", "B"]}, "B", 1),
+    ],
+)
+def test_a_label_is_a_choice_else_a_position_or_a_letter(
+    tmp_path: Path, choices: Any, label: Any, position: int
+) -> None:
+    texts = choices["text"] if isinstance(choices, dict) else choices
+    right = [str(text) for text in texts][position]
+    model = Favouring(right)
+    assert task(tmp_path, {"choices": choices, "label": label}).score(model, "search", [0]) == [1.0]
+    others = [str(text) for text in texts if str(text) != right]
+    for other in others:
+        assert task(tmp_path, {"choices": choices, "label": label}).score(Favouring(other), "search", [0]) == [0.0]
+
+
+def test_a_number_that_could_be_a_choice_or_a_position_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"label 2 is a choice of \[1, 2, 3\] and the position of another; write its"):
+        task(tmp_path, {"choices": [1, 2, 3], "label": 2})
+    with pytest.raises(ValueError, match=r"label 'C' is none of \['A', 'B'\]"):
+        task(tmp_path, {"choices": {"text": ["x", "y"], "label": ["A", "B"]}, "label": "C"})
+    with pytest.raises(ValueError, match="with a label for every text"):
+        task(tmp_path, {"choices": {"text": ["x", "y"], "label": ["A"]}, "label": "A"})
+
+
+def test_unknown_options_are_refused_before_any_model_answers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="normalize: expected one of none, tokens, characters, got 'token'"):
+        task(tmp_path, {"choices": ["a", "b"], "label": 0}, normalize="token")
+    with pytest.raises(ValueError, match="prefix: expected a text, got 1"):
+        task(tmp_path, {"choices": ["a", "b"], "label": 0}, prefix=1)
