@@ -49,11 +49,16 @@ def follow(steps: Iterable[search.Progress], console: Console) -> None:
 
 
 def _figures(step: search.Progress) -> str:
-    """`120 trials, rungs 120/40/13, 5400 items, hypervolume 0.1234, asking 3 %`, the last during the search only."""
+    """`120 trials, rungs 120/40/13, 5400 items, hypervolume 0.1234, asking 3 %, 2 failed`.
+
+    Without rungs at the references, which have none, asking in the search only, and failures if there are any.
+    """
     parts = [f"{step.n_trials} trials"]
     if step.phase != "reference":
         parts.append(f"rungs {'/'.join(map(str, step.populations))}")
     parts += [f"{step.n_items} items", f"hypervolume {step.hypervolume:.4f}"]
     if step.phase == "search":
         parts.append(f"asking {100 * step.thinking:.0f} %")
+    if step.n_failed:
+        parts.append(f"{step.n_failed} failed")
     return ", ".join(parts)

@@ -68,7 +68,7 @@ class Progress:
     `populations` are the numbers of proposed trials that reached each rung of the ladder or went beyond. `thinking` is
     the share of the search phase's wall time spent in the optimizer's `ask`, 0 to 1. It counts what this process
     measured, whatever the runner's clock says: nothing of what is taken from the log, whose `wall` holds such times
-    without telling them apart. What the optimizer does in `tell` is no part of it.
+    without telling them apart. What the optimizer does in `tell` is no part of it. `n_failed` evaluations were lost.
     """
 
     phase: Phase
@@ -78,9 +78,13 @@ class Progress:
     hypervolume: float
     populations: tuple[int, ...]
     thinking: float
+    n_failed: int
     trial: Trial
     resumed: bool
 
+
+MAX_FAILED = 20
+"""Evaluations that may fail one after the other, before a search stops in place of spending its budget on nothing."""
 
 TestTrials = Literal["recommended", "all"]
 """Which trials are evaluated on the test items at the end, beside the references: `all` are those that are ok."""
@@ -100,7 +104,8 @@ class Search:
     `given` are canonical genotypes by name that are evaluated and told like the space's references, after them. A
     reference outside the space is a trial like any other, which the optimizer is not told. What breaks one of the
     `constraints` is evaluated, tested if it is a reference, and not recommended; there may be nothing to recommend.
-    Times are those of the runner's clock. `test_trials` "all" is for collecting data: it changes nothing but how many
+    Times are those of the runner's clock. Failed evaluations are logged with the next that does not fail: those at the
+    end, which a broken device may have lost, are asked anew when the search is run again. `test_trials` "all" is for collecting data: it changes nothing but how many
     trials have test results.
     """
 
@@ -148,6 +153,8 @@ class Search:
         self._trials: dict[int, Trial] = {}
         self._flights: list[_Flight] = []
         self._replay = deque(log.evaluations())
+        self._unlogged: list[tuple[_Flight, Evaluation, float]] = []
+        self._n_failed = 0
         self._logged = {row.id: row for row in log.trials()}
         self._n_trials = 0
         self._n_items = 0
@@ -159,11 +166,16 @@ class Search:
         self._reference_point: NDArray[np.float64] | None = None
 
     def run(self) -> Iterator[Progress]:
-        """Yields after every evaluation. Raises ValueError if the log does not follow from the settings."""
+        """Yields after every evaluation.
+
+        Raises ValueError if the log does not follow from the settings, RuntimeError if a source cannot be evaluated or
+        `MAX_FAILED` evaluations failed one after the other.
+        """
         yield from self._evaluate_references()
         yield from self._search()
         yield from self._verify()
         yield from self._test()
+        self._write()
 
     def _evaluate_references(self) -> Iterator[Progress]:
         references = self._references
@@ -180,8 +192,11 @@ class Search:
             trial, evaluation, resumed = self._land()
             if reference.kind == "source":
                 if evaluation.status != "ok":
+                    remedy = "go on with --resume when this is mended"
+                    if resumed or evaluation.status == "invalid":
+                        remedy = "the log knows it as such; when it is mended, start a new run in another folder"
                     raise RuntimeError(
-                        f"source {name!r} could not be evaluated: {evaluation.status}, {evaluation.reason}"
+                        f"source {name!r} could not be evaluated: {evaluation.status}, {evaluation.reason}; {remedy}"
                     )
                 for part in evaluation.scores:
                     by_item = dict(zip(part.items, part.values, strict=True))
@@ -316,6 +331,7 @@ class Search:
         flight, evaluation, wall = self._from_log(self._replay.popleft()) if resumed else self._from_runner()
         self._flights.remove(flight)
         self._seconds += wall
+        self._n_failed += evaluation.status == "failed"
         before, self._landed = self._landed, time.perf_counter()
         if flight.phase == "search" and not resumed:
             self._searching += self._landed - before
@@ -346,10 +362,24 @@ class Search:
         flight = next(flight for flight in self._flights if flight.ticket == ticket)
         now = self._runner.clock()
         wall, self._clock = now - self._clock, now
-        trial = flight.trial
-        row = TrialRow(trial.id, trial.recipe.id, trial.genotype, trial.recipe, trial.origin)
-        self._log.write_evaluation(row, phase=flight.phase, slices=flight.slices, evaluation=evaluation, wall=wall)
+        self._unlogged.append((flight, evaluation, wall))
+        if evaluation.status != "failed":
+            self._write()
+        elif len(self._unlogged) == MAX_FAILED:
+            raise RuntimeError(
+                f"the last {MAX_FAILED} evaluations failed, the last one so: {evaluation.reason}; none of them counts. "
+                "If the device is broken or full, go on with --resume when it is mended; if the models of this space "
+                "are too large for it, lower model.batch_tokens or the space's layers"
+            )
         return flight, evaluation, wall
+
+    def _write(self) -> None:
+        """Logs what has ended since the log was written."""
+        for flight, evaluation, wall in self._unlogged:
+            trial = flight.trial
+            row = TrialRow(trial.id, trial.recipe.id, trial.genotype, trial.recipe, trial.origin)
+            self._log.write_evaluation(row, phase=flight.phase, slices=flight.slices, evaluation=evaluation, wall=wall)
+        self._unlogged.clear()
 
     def _progress(self, phase: Phase, share: float, trial: Trial, *, resumed: bool) -> Progress:
         volume = 0.0
@@ -366,6 +396,7 @@ class Search:
             hypervolume=volume,
             populations=self._populations(),
             thinking=min(1.0, self._asking / self._searching) if self._searching else 0.0,
+            n_failed=self._n_failed,
             trial=trial,
             resumed=resumed,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import StringIO
 
 import numpy as np
@@ -14,7 +15,7 @@ from automerge.search import Progress
 from tests.toy import trial
 
 
-def step(phase: Phase, share: float) -> Progress:
+def step(phase: Phase, share: float, n_failed: int = 0) -> Progress:
     return Progress(
         phase=phase,
         share=share,
@@ -23,6 +24,7 @@ def step(phase: Phase, share: float) -> Progress:
         hypervolume=0.12344,
         populations=(280, 93, 31),
         thinking=0.034,
+        n_failed=n_failed,
         trial=trial(0, np.zeros(1), {}),
         resumed=False,
     )
@@ -31,9 +33,9 @@ def step(phase: Phase, share: float) -> Progress:
 STEPS = [step(phase, share) for phase in ("reference", "search", "verify", "test") for share in (0.5, 1.0)]
 
 
-def told(width: int, *, is_terminal: bool) -> str:
+def told(width: int, *, is_terminal: bool, steps: Sequence[Progress] = STEPS) -> str:
     console = Console(file=StringIO(), width=width, force_terminal=is_terminal, color_system=None, legacy_windows=False)
-    follow(STEPS, console)
+    follow(steps, console)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -45,6 +47,11 @@ def test_lines_tell_trials_rungs_items_hypervolume_and_time_in_ask() -> None:
     assert lines[0] == "reference models: 50%, 280 trials, 123456 items, hypervolume 0.1234"
     assert lines[-1] == "front on test items: 100%, 280 trials, rungs 280/93/31, 123456 items, hypervolume 0.1234"
     assert max(map(len, lines)) <= 100
+
+
+def test_failed_evaluations_are_counted_where_there_are_any() -> None:
+    (line,) = told(120, is_terminal=False, steps=[step("search", 1.0, n_failed=3)]).splitlines()
+    assert line.endswith("asking 3 %, 3 failed")
 
 
 @pytest.mark.parametrize("width", [100, 160])

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,12 @@ from automerge.optimizers.evolution import Evolution
 from automerge.pareto import hypervolume
 from automerge.protocols import Reference
 from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
-from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
+from automerge.records import REFERENCE, Constraint, Evaluation, Objective, Proposal, Trial
 from automerge.references import outside
-from automerge.search import Budget, Progress
+from automerge.runners.serial import SerialRunner
+from automerge.search import MAX_FAILED, Budget, Progress
 from automerge.spaces.lfs import LayerwiseFusion
-from tests.simulation import N_ITEMS, contents, main, make_search
+from tests.simulation import N_ITEMS, Simulator, contents, main, make_search
 
 
 def finished(folder: Path, **options: object) -> tuple[History, list[Progress]]:
@@ -401,15 +404,73 @@ def test_other_settings_are_refused_on_an_old_log(tmp_path: Path) -> None:
             list(search.run())
 
 
-def test_a_source_that_cannot_be_evaluated_ends_the_search_with_its_name(tmp_path: Path) -> None:
-    from automerge.records import Evaluation
-    from automerge.runners.serial import SerialRunner
+def failing(simulator: Simulator, numbers: Collection[int]) -> SerialRunner:
+    """Answers like the simulator, but loses the evaluations of these numbers, counted from 0."""
+    count = itertools.count()
+    return SerialRunner(
+        lambda query: Evaluation("failed", reason="out of memory") if next(count) in numbers else simulator(query)
+    )
 
-    with RunLog(tmp_path / "run.db") as log:
-        search, _ = make_search(log)
-        search._runner = SerialRunner(lambda _: Evaluation("failed", reason="out of memory"))
-        with pytest.raises(RuntimeError, match="source 'base' could not be evaluated: failed, out of memory"):
+
+def test_a_source_that_cannot_be_evaluated_ends_the_search_with_its_name_and_is_asked_anew(tmp_path: Path) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    finished(tmp_path / "whole")
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        search, simulator = make_search(log)
+        search._runner = failing(simulator, {1})
+        message = "source 'left' could not be evaluated: failed, out of memory; go on with --resume when this is mended"
+        with pytest.raises(RuntimeError, match=message):
             list(search.run())
+    finished(tmp_path / "stopped")
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
+
+
+def test_a_broken_source_is_told_to_need_a_new_run(tmp_path: Path) -> None:
+    for _ in range(2):
+        with RunLog(tmp_path / "run.db") as log:
+            search, _ = make_search(log)
+            search._runner = SerialRunner(lambda _: Evaluation("invalid", reason="weights are not finite"))
+            with pytest.raises(RuntimeError, match="weights are not finite; .* start a new run in another folder"):
+                list(search.run())
+
+
+def test_a_device_that_fails_from_some_point_on_stops_the_search_and_costs_nothing_of_its_budget(
+    tmp_path: Path,
+) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    _, steps = finished(tmp_path / "whole")
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        search, simulator = make_search(log)
+        search._runner = failing(simulator, range(12, 10**6))
+        with pytest.raises(
+            RuntimeError, match=f"the last {MAX_FAILED} evaluations failed, .*: out of memory; none"
+        ):
+            list(search.run())
+        assert len(log.evaluations()) == 12
+        assert simulator.n_queries == 12
+    finished(tmp_path / "stopped")
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
+
+
+def test_failures_between_others_and_at_the_end_are_logged_where_they_happened(tmp_path: Path) -> None:
+    with RunLog(tmp_path / "run.db") as log:
+        search, simulator = make_search(log)
+        runner = failing(simulator, {14, 15, 20})
+        search._runner = runner
+        steps = list(search.run())
+        statuses = [row.evaluation.status for row in log.evaluations()]
+    assert [number for number, status in enumerate(statuses) if status == "failed"] == [14, 15, 20]
+    assert steps[-1].n_failed == 3
+    ended = len(statuses)
+    (tmp_path / "end").mkdir()
+    with RunLog(tmp_path / "end" / "run.db") as log:
+        search, simulator = make_search(log)
+        search._runner = failing(simulator, {14, 15, 20, ended - 1})
+        list(search.run())
+        assert [row.evaluation.status for row in log.evaluations()][-1] == "failed"
+        assert len(log.evaluations()) == ended
 
 
 def test_a_budget_needs_a_positive_bound_and_the_first_one_reached_counts() -> None:
