@@ -31,7 +31,8 @@ class Evaluator:
         """The evaluation of a query.
 
         Status `invalid` if weights or outputs are not finite or all outputs are one token, `failed` if the device ran
-        out of memory or could not compute. Raises ValueError for a query that names unknown tasks, items or sources.
+        out of memory or could not compute. Raises ValueError for a query that names unknown tasks, items or sources,
+        and for a task that does not give a number from 0 to 1 for every item.
         """
         monitor = self._model.lm.monitor = Monitor()
         start = time.perf_counter()
@@ -75,4 +76,11 @@ class Evaluator:
             raise ValueError(f"{part.task!r} has {len(order)} {part.split} items, the query asks for item {part.stop}")
         items = [int(item) for item in order[part.start : part.stop]]
         values = self._tasks[part.task].score(self._model.lm, part.split, items)
+        if len(values) != len(items):
+            raise ValueError(f"task {part.task!r}: expected a score for each of {len(items)} items, got {len(values)}")
+        for item, value in zip(items, values, strict=True):
+            if not 0 <= value <= 1:
+                raise ValueError(
+                    f"task {part.task!r}: scores lie between 0 and 1, {part.split} item {item} got {value}"
+                )
         return Scores(slice=part, items=tuple(items), values=tuple(values))

@@ -20,6 +20,24 @@ from automerge.protocols import Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
 from automerge.variation import N_TRIES, new_sample
 
+SAMPLED = 64
+"""Random models that tell how large costs are."""
+
+
+def worst_values(objectives: Sequence[Objective], space: Space) -> NDArray[np.float64]:
+    """The least that models of a space may reach, larger is better, shape (n_objectives,).
+
+    It is 0 for scores, and for costs about the largest: exactly for layers, the most of a sample for others.
+    """
+    costs = space.costs(space.sample(SAMPLED, np.random.default_rng(0)))
+    found = []
+    for objective in objectives:
+        most = 0.0
+        if objective.kind == "cost":
+            most = max([space.max_layers if objective.name == "layers" else 0.0, *costs.get(objective.name, ())])
+        found.append(-most)
+    return np.array(found, dtype=np.float64)
+
 
 class Foreign(ABC):
     """The part that all have in common. Holds a ledger, and by genotype what the library waits to be told.

@@ -2,7 +2,7 @@
 
 A generation is a list of suggestions. When all of them are answered the library is told of them together. Asked for
 more while answers are out, it draws again from the same state: of several suggestions for one place of the generation
-the first to be answered counts, and what is answered after its generation was told counts in the next.
+the first to be answered counts. What is answered after its generation was told counts in the next if that is under way.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from automerge.options import whole_faults
+from automerge.options import refuse, whole_faults
 from automerge.records import Split
 
 Item = TypeVar("Item")
@@ -41,8 +41,8 @@ def load_rows(
     `train`. `limit` keeps the first rows only. Raises FileNotFoundError if there is no such file or dataset,
     ValueError if it cannot be read so or holds no rows.
     """
-    if limit is not None and (faults := whole_faults(1, limit=limit)):
-        raise ValueError(*faults)
+    if limit is not None:
+        refuse(whole_faults(1, limit=limit))
     file = Path(path).expanduser()
     if file.suffix.lower() in (*JSON, *BUILDERS):
         if name is not None or revision is not None:

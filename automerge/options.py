@@ -14,6 +14,12 @@ EXAMPLES: Mapping[str, str | float] = {"methods": "linear", "components": "layer
 """What options of a space that are lists may hold."""
 
 
+def refuse(faults: Sequence[str]) -> None:
+    """Raises ValueError with these messages if there are any."""
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
 def whole_faults(least: int, **options: object) -> list[str]:
     """A message for every option that is no whole number from `least` on."""
     return [

@@ -14,7 +14,9 @@ from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
 
 from automerge.fidelity import Ladder
+from automerge.foreign import worst_values
 from automerge.generational import Answer, Generational
+from automerge.options import refuse, whole_faults
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective
 
@@ -40,16 +42,13 @@ class PymooAlgorithm(Generational):
         population: int,
     ) -> None:
         """Raises ValueError for a population that is too small."""
-        if population < FEWEST:
-            raise ValueError(
-                f"expected a population of at least {FEWEST}, got {population}: raise optimizer.population"
-            )
+        refuse(whole_faults(FEWEST, population=population))
         super().__init__(
             space=space, objectives=objectives, ladder=ladder, seed=seed, constraints=constraints, halving=halving
         )
         self._population_size = population
         self._algorithm: Algorithm
-        self._worst = np.zeros(len(self._ledger.objectives))
+        self._worst = -worst_values(self._ledger.objectives, space)
 
     def _start(self) -> None:
         self._algorithm, n_values = self._build()
@@ -88,7 +87,7 @@ class PymooAlgorithm(Generational):
     def _losses(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
         """What the algorithm is told, smaller is better, shape (n, n_values): here the values with their sign turned.
 
-        A model that broke or failed is worse than all that were told before, but finite, so that it can be compared.
+        A model that broke or failed is worse than all others, but finite, so that it can be compared.
         """
         found = [-answer.values for answer in answers if answer.values is not None]
         self._worst = np.max([self._worst, *found], axis=0)

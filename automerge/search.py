@@ -105,8 +105,8 @@ class Search:
     reference outside the space is a trial like any other, which the optimizer is not told. What breaks one of the
     `constraints` is evaluated, tested if it is a reference, and not recommended; there may be nothing to recommend.
     Times are those of the runner's clock. Failed evaluations are logged with the next that does not fail: those at the
-    end, which a broken device may have lost, are asked anew when the search is run again. `test_trials` "all" is for collecting data: it changes nothing but how many
-    trials have test results.
+    end, which a broken device may have lost, are asked anew when the search is run again. `test_trials` "all" is for
+    collecting data: it changes nothing but how many trials have test results.
     """
 
     def __init__(

@@ -102,3 +102,19 @@ def test_unknown_tasks_and_items_are_mistakes_of_the_caller(evaluator: Evaluator
         evaluator(Query(LEFT, (Slice("other", "search", 0, 1),)))
     with pytest.raises(ValueError, match="has 90 search items, the query asks for item 91"):
         evaluator(Query(LEFT, (Slice("copy", "search", 0, 91),)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0], "task 'copy': expected a score for each of 2 items, got 1"),
+        ([1.0, float("nan")], "task 'copy': scores lie between 0 and 1, test item 1 got nan"),
+        ([5.0, 1.0], "task 'copy': scores lie between 0 and 1, test item 0 got 5.0"),
+    ],
+)
+def test_scores_that_are_none_are_told_and_not_logged(
+    evaluator: Evaluator, tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch, scores: list[float], message: str
+) -> None:
+    monkeypatch.setattr(tasks["copy"], "score", lambda *_: scores)
+    with pytest.raises(ValueError, match=message):
+        evaluator(Query(LEFT, (Slice("copy", "test", 0, 2),)))

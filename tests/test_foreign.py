@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.fidelity import Ladder
-from automerge.foreign import Foreign
+from automerge.foreign import Foreign, worst_values
 from automerge.records import REFERENCE, Objective, Trial
 from automerge.variation import N_TRIES
 from tests.conformance.members import SPACES
@@ -105,3 +105,13 @@ def test_promotions_are_due_before_suggestions() -> None:
     proposal = script.ask()
     assert (proposal.trial, proposal.stop) == (2, 30)
     assert script.n_suggested == 3
+
+
+def test_the_worst_of_scores_is_0_and_of_costs_that_of_the_largest_model() -> None:
+    space = SPACES["dis"]()
+    objectives = [Objective("a"), Objective("layers", "cost"), Objective("parameters", "cost")]
+    score, layers, parameters = worst_values(objectives, space)
+    assert (score, layers) == (0, -space.max_layers)
+    known = space.costs(space.sample(64, np.random.default_rng(0)))
+    assert "parameters" not in known
+    assert parameters == 0

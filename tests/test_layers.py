@@ -22,6 +22,7 @@ LAYERS = [
         "subsets",
         "pareto",
         "botorch_kernels",
+        "threads",
         "log",
         "variation",
         "depth_variation",

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,10 @@ from tests.toy import trial
 SPACE = SPACES["lfs"]()
 
 
-def build(population: int = 10) -> PymooNsga2:
+def build(population: int = 10, objectives: Sequence[Objective] = (Objective("a"),)) -> PymooNsga2:
     return PymooNsga2(
         space=SPACE,
-        objectives=[Objective("a")],
+        objectives=objectives,
         ladder=Ladder(minimum=10, maximum=10),
         seed=0,
         population=population,
@@ -22,7 +24,7 @@ def build(population: int = 10) -> PymooNsga2:
 
 
 def test_a_population_too_small_to_mate_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"at least 5, got 4: raise optimizer\.population"):
+    with pytest.raises(ValueError, match="population: expected a whole number from 5, got 4"):
         build(4)
 
 
@@ -35,6 +37,13 @@ def test_a_broken_model_is_worse_than_all_told_before_but_finite() -> None:
     assert np.isfinite(first).all()
     assert later[0, 0] == -0.5
     assert min(first[1, 0], later[1, 0]) > 7.5
+
+
+def test_a_broken_model_has_no_better_cost_than_any_of_the_space() -> None:
+    optimizer = build(objectives=[Objective("a"), Objective("layers", "cost")])
+    (broken,) = optimizer._losses([Answer(None, None)])
+    assert broken[1] > SPACE.max_layers
+    assert broken[0] > 0
 
 
 def test_the_first_generation_is_the_best_references_and_samples() -> None:

@@ -431,7 +431,7 @@ def test_a_broken_source_is_told_to_need_a_new_run(tmp_path: Path) -> None:
         with RunLog(tmp_path / "run.db") as log:
             search, _ = make_search(log)
             search._runner = SerialRunner(lambda _: Evaluation("invalid", reason="weights are not finite"))
-            with pytest.raises(RuntimeError, match="weights are not finite; .* start a new run in another folder"):
+            with pytest.raises(RuntimeError, match=r"weights are not finite; .* start a new run in another folder"):
                 list(search.run())
 
 
@@ -440,13 +440,11 @@ def test_a_device_that_fails_from_some_point_on_stops_the_search_and_costs_nothi
 ) -> None:
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    _, steps = finished(tmp_path / "whole")
+    finished(tmp_path / "whole")
     with RunLog(tmp_path / "stopped" / "run.db") as log:
         search, simulator = make_search(log)
         search._runner = failing(simulator, range(12, 10**6))
-        with pytest.raises(
-            RuntimeError, match=f"the last {MAX_FAILED} evaluations failed, .*: out of memory; none"
-        ):
+        with pytest.raises(RuntimeError, match=f"the last {MAX_FAILED} evaluations failed, .*: out of memory; none"):
             list(search.run())
         assert len(log.evaluations()) == 12
         assert simulator.n_queries == 12

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from automerge.check.constraints import COSTS, read_constraints
 from automerge.components import faults
 from automerge.log import LOG
+from automerge.options import positive_faults, whole_faults
 from automerge.recipe import BASE
 from automerge.search import TestTrials
 
@@ -38,6 +39,16 @@ LATER: Mapping[str, Any] = {"weights": None, "constraints": [], "start_limit": 8
 
 LATER_REPORT: Mapping[str, Any] = {"test_trials": "recommended"}
 """Keys of the section `report` that logs of earlier versions lack, with what such runs did."""
+
+LEAST = {
+    "budget": {"trials": 1, "items": 1},
+    "fidelity": {"min": 1, "max": 1},
+    "report": {"verify": 0, "recommend": 1, "test_items": 1},
+}
+"""The least that whole numbers of the settings may be; where null has a meaning they may be null too."""
+
+NEEDED = (("report", "verify"), ("report", "recommend"), ("fidelity", "eta"))
+"""Numbers of the settings for which null means nothing."""
 
 OF_BENCHMARK = ("source", "task", "space", "start")
 """What a simulated run takes from its benchmark, so that its settings have none of it."""
@@ -150,23 +161,21 @@ def _is_count(value: Any, least: int) -> bool:
 
 
 def _number_faults(settings: Mapping[str, Any]) -> list[str]:
-    """A message for every number of the settings that is none."""
+    """A message for every number of the settings that is none, or that is too small."""
     found = []
-    optional = {"budget": ("trials", "items", "minutes"), "fidelity": ("min", "max"), "report": ("test_items",)}
-    needed = {"fidelity": ("eta",), "report": ("verify", "recommend")}
-    for sections, may_be_null in ((optional, True), (needed, False)):
-        for section, keys in sections.items():
-            values = settings.get(section)
-            values = values if isinstance(values, Mapping) else dict.fromkeys(keys, 0)
-            for key in keys:
-                value = values.get(key)
-                if not isinstance(value, int | float) and not (value is None and may_be_null):
-                    expected = "a number or null" if may_be_null else "a number"
-                    found.append(f"{section}.{key}: expected {expected}, got {value!r}")
-    seed = settings.get("seed", 0)
-    return found + (
-        [] if isinstance(seed, int) and seed >= 0 else [f"seed: expected a whole number from 0, got {seed!r}"]
-    )
+    for section, keys in LEAST.items():
+        values = settings.get(section)
+        if isinstance(values, Mapping):
+            for key, least in keys.items():
+                if values.get(key) is not None:
+                    found += whole_faults(least, **{f"{section}.{key}": values[key]})
+                elif (section, key) in NEEDED:
+                    found.append(f"{section}.{key}: expected a whole number from {least}, got null")
+    for section, key in (("budget", "minutes"), ("fidelity", "eta")):
+        values = settings.get(section)
+        if isinstance(values, Mapping) and (values.get(key) is not None or (section, key) in NEEDED):
+            found += positive_faults(**{f"{section}.{key}": values.get(key)})
+    return found + whole_faults(0, seed=settings.get("seed", 0))
 
 
 def _report_faults(report: Any) -> list[str]:

@@ -32,9 +32,11 @@ from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.model import Landscape, View
 from automerge.ledger import Ledger
 from automerge.mating import mate, mate_by_gene, tied_share
+from automerge.options import refuse, whole_faults
 from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
+from automerge.threads import one_thread
 from automerge.uniform_points import UniformSamples, uniform_points
 from automerge.variation import Layout, new_sample
 
@@ -110,12 +112,13 @@ class BayesEvolution:
         aspiration: Mapping[str, float] | None = None,
     ) -> None:
         """Raises ValueError for options that cannot be, and for a preference as `Preference` tells."""
-        least = {"batch": batch, "n_generations": n_generations, "n_children": n_children}
-        for option, value in least.items():
-            if value < 1:
-                raise ValueError(f"{option}: expected at least 1, got {value}")
-        if n_initial is not None and n_initial < 0:
-            raise ValueError(f"n_initial: expected at least 0, got {n_initial}")
+        given = {} if n_initial is None else {"n_initial": n_initial}
+        refuse(
+            [
+                *whole_faults(1, batch=batch, n_generations=n_generations, n_children=n_children),
+                *whole_faults(0, **given),
+            ]
+        )
         if first_rung is not None and not rungs:
             raise ValueError(f"first_rung: {first_rung} means nothing without rungs; leave one of them out")
         self._space = space
@@ -124,7 +127,9 @@ class BayesEvolution:
         self._beliefs = Beliefs(View(space, objectives, constraints, raw=not features), seed=seed)
         self._preference = Preference(self._ledger.objectives, reference_point=reference_point, aspiration=aspiration)
         if first_rung is not None and first_rung not in ladder.rungs:
-            raise ValueError(f"first_rung: {first_rung} is none of the rungs {', '.join(map(str, ladder.rungs))}")
+            raise ValueError(
+                f"first_rung: {first_rung} is none of the rungs {', '.join(map(str, ladder.rungs))}; take one"
+            )
         self._first_rung: int | None = first_rung
         self._seed = seed
         self._uniform = UniformSamples(space)
@@ -145,6 +150,7 @@ class BayesEvolution:
         self._n_asked = 0
         self._n_new = 0
 
+    @one_thread()
     def ask(self) -> Proposal:
         """A promotion if one is due, else a new genotype at the first rung: one of the first, then what was chosen.
 
@@ -177,6 +183,7 @@ class BayesEvolution:
         self._pending.pop(np.ascontiguousarray(trial.genotype).tobytes(), None)
         self._landscape = None
 
+    @one_thread()
     def promising(self, n: int) -> list[int]:
         """Ids of at most n partly evaluated trials that most likely belong on the front, best first, by the beliefs."""
         landscape = self._beliefs.landscape(list(self._ledger.trials.values()))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from automerge.fidelity import Ladder
 from automerge.generational import Answer, Generational, places
+from automerge.options import positive_faults, refuse, whole_faults
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective
 
@@ -47,6 +48,9 @@ class CatCma(Generational):
         population: int | None = None,
         sigma: float = 0.2,
     ) -> None:
+        """Raises ValueError for options that cannot be."""
+        sizes = {} if population is None else {"population": population}
+        refuse([*whole_faults(2, **sizes), *positive_faults(sigma=sigma)])
         super().__init__(
             space=space, objectives=objectives, ladder=ladder, seed=seed, constraints=constraints, halving=halving
         )

@@ -22,6 +22,7 @@ from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
 from automerge.mating import mate, tied_share
+from automerge.options import number_faults, refuse, whole_faults
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.variation import N_TRIES, Layout, new_sample
@@ -51,6 +52,14 @@ class Evolution:
         crossover: float = 0.7,
         caution: float = 0.5,
     ) -> None:
+        """Raises ValueError for options that cannot be."""
+        refuse(
+            [
+                *whole_faults(1, population=population),
+                *whole_faults(0, n_initial=n_initial),
+                *number_faults(crossover=crossover, caution=caution),
+            ]
+        )
         self._space = space
         self._layout = Layout.of(space.genes)
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints)

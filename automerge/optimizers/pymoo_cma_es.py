@@ -11,6 +11,7 @@ from pymoo.core.algorithm import Algorithm
 
 from automerge.fidelity import Ladder
 from automerge.generational import Answer, places
+from automerge.options import positive_faults, refuse
 from automerge.protocols import Space
 from automerge.pymoo_algorithm import PymooAlgorithm
 from automerge.records import Constraint, Objective
@@ -38,7 +39,8 @@ class PymooCmaEs(PymooAlgorithm):
         population: int = 20,
         sigma: float = 0.2,
     ) -> None:
-        """Raises ValueError for a population that is too small."""
+        """Raises ValueError for a population that is too small, and for a sigma that is none."""
+        refuse(positive_faults(sigma=sigma))
         super().__init__(
             space=space,
             objectives=objectives,

@@ -40,8 +40,10 @@ from torch import Tensor
 from automerge.botorch_kernels import disable_compilation
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
+from automerge.options import refuse, whole_faults
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
+from automerge.threads import one_thread
 from automerge.unit_box import UnitBox
 from automerge.variation import new_sample
 
@@ -85,6 +87,9 @@ class QNoisyExpectedHypervolume:
         mc_samples: int = 64,
         halving: bool = True,
     ) -> None:
+        """Raises ValueError for options that cannot be."""
+        counts = {"n_restarts": n_restarts, "raw_samples": raw_samples, "mc_samples": mc_samples}
+        refuse([*whole_faults(0, n_initial=n_initial), *whole_faults(1, **counts)])
         disable_compilation()
         self._space = space
         self._box = UnitBox(space)
@@ -98,6 +103,7 @@ class QNoisyExpectedHypervolume:
         self._n_asked = 0
         self._n_new = 0
 
+    @one_thread()
     def ask(self) -> Proposal:
         """A promotion if one is due, else a new genotype at the first rung: first samples, then maxima.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from automerge.fidelity import Ladder
 from automerge.generational import Answer, Generational, places
+from automerge.options import positive_faults, refuse, whole_faults
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective
 
@@ -41,6 +42,11 @@ class SepCma(Generational):
         population: int | None = None,
         sigma: float = 0.2,
     ) -> None:
+        """Raises ValueError for options that cannot be, and for a space of one gene."""
+        if len(space.genes) < 2:
+            raise ValueError("sep_cma needs two genes at least, the space has one; take another optimizer")
+        sizes = {} if population is None else {"population": population}
+        refuse([*whole_faults(2, **sizes), *positive_faults(sigma=sigma)])
         super().__init__(
             space=space, objectives=objectives, ladder=ladder, seed=seed, constraints=constraints, halving=halving
         )

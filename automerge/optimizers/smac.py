@@ -29,7 +29,9 @@ from smac.multi_objective.parego import ParEGO
 from smac.runhistory import StatusType, TrialInfo, TrialValue
 
 from automerge.fidelity import Ladder
+from automerge.foreign import worst_values
 from automerge.ledger import Ledger
+from automerge.options import refuse, whole_faults
 from automerge.protocols import Gene, Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.variation import N_TRIES, new_sample
@@ -73,6 +75,9 @@ class Smac:
         local_searches: int = 10,
         retrain_after: int = 8,
     ) -> None:
+        """Raises ValueError for options that cannot be."""
+        counts = {"n_initial": n_initial, "challengers": challengers, "retrain_after": retrain_after}
+        refuse([*whole_faults(1, **counts), *whole_faults(0, local_searches=local_searches)])
         self._space = space
         self._seed = seed
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints)
@@ -88,7 +93,7 @@ class Smac:
             retrain_after=retrain_after,
         )
         self._is_task = np.array([objective.kind != "cost" for objective in objectives])
-        self._worst = np.ones(len(self._is_task))
+        self._worst = self._is_task - worst_values(objectives, space)
         self._n_asked = 0
         self._known: dict[bytes, Trial] = {}
         self._flying: dict[bytes, int | None] = {}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
 from automerge.mating import mate
+from automerge.options import refuse, whole_faults
 from automerge.protocols import Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
 from automerge.tied_samples import tied
@@ -52,8 +53,7 @@ class SpaceFilling:
         stops: Sequence[float] | None = None,
         n_steps: int = 12,
     ) -> None:
-        if n_steps < 1:
-            raise ValueError(f"a walk needs one step at least, got n_steps {n_steps}")
+        refuse(whole_faults(1, n_steps=n_steps))
         self._makers: Mapping[str, Callable[[np.random.Generator], Made]] = {
             "sample": self._sample,
             "tied_sample": self._tied_sample,

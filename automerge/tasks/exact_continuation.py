@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automerge.items import Templates, by_split, fingerprint, overlap
-from automerge.options import text_faults
+from automerge.options import refuse, text_faults
 from automerge.protocols import LanguageModel, Request
 from automerge.records import Split
 
@@ -36,8 +36,7 @@ class ExactContinuation:
         answer: str,
         stop: str = "\n",
     ) -> None:
-        if faults := text_faults(stop=stop):
-            raise ValueError(*faults)
+        refuse(text_faults(stop=stop))
         self.name = name
         templates = Templates(prompt=prompt, answer=answer)
         self._items: dict[Split, list[tuple[str, str]]] = by_split(

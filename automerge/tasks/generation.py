@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from automerge.items import Templates, by_split, fingerprint, overlap
-from automerge.options import choice_faults, text_faults, whole_faults
+from automerge.options import choice_faults, refuse, text_faults, whole_faults
 from automerge.protocols import LanguageModel, Request
 from automerge.records import Split
 
@@ -56,8 +56,7 @@ class Generation:
         ]
         if not isinstance(stops, Sequence) or not all(isinstance(text, str) and text for text in stops):
             faults.append(f"stop: expected a list of texts that are not empty, or [] for none, got {stop!r}")
-        if faults:
-            raise ValueError("; ".join(faults))
+        refuse(faults)
         self.name = name
         self._stop = tuple(stops)
         self._max_new_tokens = max_new_tokens

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
 from automerge.items import Row, Templates, by_split, fingerprint, overlap
-from automerge.options import choice_faults, text_faults
+from automerge.options import choice_faults, refuse, text_faults
 from automerge.protocols import LanguageModel, Likelihood, Request
 from automerge.records import Split
 
@@ -46,8 +46,7 @@ class MultipleChoice:
         prefix: str = "",
         normalize: Literal["none", "tokens", "characters"] = "none",
     ) -> None:
-        if faults := [*choice_faults(NORMALIZERS, normalize=normalize), *text_faults(prefix=prefix)]:
-            raise ValueError("; ".join(faults))
+        refuse([*choice_faults(NORMALIZERS, normalize=normalize), *text_faults(prefix=prefix)])
         self.name = name
         self._normalize = normalize
         templates = Templates(prompt=prompt)

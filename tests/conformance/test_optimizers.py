@@ -181,3 +181,35 @@ def test_the_depth_as_an_objective_leads_to_shallower_models(name: str, optimize
         assert np.mean(new_with_costs) < np.mean(new) - 0.3
     else:
         assert np.mean(promoted_with_costs) < np.mean(promoted) - 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("bayes_evolution", "batch", 2.5),
+        ("bayes_evolution", "n_generations", None),
+        ("catcma", "population", 1),
+        ("catcma", "sigma", 0),
+        ("evolution", "population", 0),
+        ("evolution", "n_initial", -1),
+        ("evolution", "crossover", "often"),
+        ("optuna_nsga2", "population", 1),
+        ("pymoo_cma_es", "sigma", 0),
+        ("pymoo_de", "population", 4),
+        ("pymoo_nsga2", "population", 7.5),
+        ("qnehvi", "n_restarts", 0),
+        ("qnehvi", "mc_samples", 0),
+        ("sep_cma", "population", 1),
+        ("sep_cma", "sigma", -1),
+        ("smac", "challengers", 0),
+        ("smac", "retrain_after", 0),
+        ("tpe", "n_initial", -1),
+    ],
+)
+def test_options_that_cannot_be_are_refused_when_it_is_built(name: str, option: str, value: object) -> None:
+    """Not at the first `ask` that needs them, when all references have been evaluated."""
+    space = SPACES["lfs"]()
+    kind = type(OPTIMIZERS[name](space, (Objective("a"),), Ladder(minimum=10, maximum=N_ITEMS), 0))
+    options: dict[str, Any] = {option: value}
+    with pytest.raises(ValueError, match=f"{option}: expected a .* got {value!r}"):
+        kind(space=space, objectives=(Objective("a"),), ladder=Ladder(minimum=10, maximum=N_ITEMS), seed=0, **options)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from automerge.fidelity import Ladder
+from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.survival import MINIMUM
 from automerge.optimizers import bayes_evolution
 from automerge.optimizers.bayes_evolution import OPERATOR, BayesEvolution
@@ -235,10 +237,10 @@ def test_without_a_point_to_count_from_the_first_ask_says_what_is_missing() -> N
     [
         ({"first_rung": 31}, "first_rung: 31 is none of the rungs 30, 90, 270"),
         ({"first_rung": 90, "rungs": False}, "first_rung: 90 means nothing without rungs"),
-        ({"batch": 0}, "batch: expected at least 1, got 0"),
-        ({"n_generations": 0}, "n_generations: expected at least 1, got 0"),
-        ({"n_children": -1}, "n_children: expected at least 1, got -1"),
-        ({"n_initial": -1}, "n_initial: expected at least 0, got -1"),
+        ({"batch": 0}, "batch: expected a whole number from 1, got 0"),
+        ({"n_generations": 0}, "n_generations: expected a whole number from 1, got 0"),
+        ({"n_children": -1}, "n_children: expected a whole number from 1, got -1"),
+        ({"n_initial": -1}, "n_initial: expected a whole number from 0, got -1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], fault: str) -> None:
@@ -327,3 +329,26 @@ def test_the_beginning_grows_with_the_sources_to_a_bound(n_sources: int, expecte
             own.append(str(proposal.origin["operator"]))
     assert set(own[:expected]) <= {"sample", "grid", "uniform_sample"}
     assert own[expected] == OPERATOR
+
+
+def test_what_it_chooses_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over more threads are rounded otherwise, with which a run could not go on under others."""
+    landscape, optimizer = Landscape(lfs()), build(lfs(), n_initial=4)
+    landscape.start(optimizer)
+    threads = []
+    believe = Beliefs.landscape
+
+    def watched(self: Beliefs, trials: list[Trial]) -> Any:
+        threads.append(torch.get_num_threads())
+        return believe(self, trials)
+
+    monkeypatch.setattr(Beliefs, "landscape", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        searched(landscape, optimizer, 300, started=True)
+        optimizer.promising(3)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}

@@ -180,6 +180,16 @@ def test_broken_trials_do_not_break_it_and_are_told_as_crashed(
     assert StatusType.CRASHED in {status for _, status in run.told}
 
 
+def test_a_broken_model_is_told_no_better_a_cost_than_any_of_the_space() -> None:
+    space = dis()
+    objectives = [Objective("a"), Objective("layers", "cost")]
+    optimizer = smac(space, objectives)
+    proposal = Proposal(space.sample(1, np.random.default_rng(0))[0], 10, {"operator": "smac"})
+    told = optimizer._value(evaluated(0, proposal, space, "invalid"))
+    assert told.status == StatusType.CRASHED
+    assert told.cost == [1.0, space.max_layers]
+
+
 def test_a_trial_without_a_known_value_counts_as_broken() -> None:
     """The number of parameters is known of the references alone."""
     objectives = [*TASKS, Objective("parameters", "cost")]

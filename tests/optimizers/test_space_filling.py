@@ -121,7 +121,7 @@ def test_without_any_trial_told_it_can_be_asked() -> None:
         ({"shares": {"walk": -1, "sample": 2}}, "shares must be 0 or more"),
         ({"stops": [1, 1]}, r"for each of the rungs 10, 30, 90, got 2 shares"),
         ({"stops": [float("nan"), 1, 1]}, "stops must be 0 or more"),
-        ({"n_steps": 0}, "a walk needs one step at least"),
+        ({"n_steps": 0}, "n_steps: expected a whole number from 1, got 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
