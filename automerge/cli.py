@@ -76,14 +76,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _search(arguments: list[str]) -> None:
     if "--resume" in arguments:
-        from automerge.relocation import changed, refuse_lost  # noqa: PLC0415 (each command loads what it needs)
+        from automerge.parts import changes, listed  # noqa: PLC0415 (each command loads what it needs)
+        from automerge.relocation import changed, refuse_lost  # noqa: PLC0415
 
         at = arguments.index("--resume")
         before, after = arguments[:at], arguments[at + 1 :]
         if not after:
             raise ValueError("expected a run folder after --resume: automerge search --resume runs/demo/...")
         folder = Path(after[0])
-        settings = changed(_stored(folder), [*before, *after[1:]])
+        stored = _stored(folder)
+        overrides = [*before, *after[1:]]
+        settings = changed(stored, overrides)
+        if overrides and (found := changes(stored, settings)):
+            raise ValueError(
+                listed(f"{folder} was started with other settings, so it", found, "be resumed")
+                + f"\nto search on from what it found, start a new run with start=[{folder}]"
+            )
         refuse_lost(settings, f"automerge search {shlex.join(arguments)}")
         _run(settings, folder)
     else:
@@ -260,7 +268,7 @@ def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
 def _warnings(parts: Any, found: Any) -> list[str]:
     from automerge.check.kinship import kinship_warnings  # noqa: PLC0415
 
-    return [*kinship_warnings(parts.vectors), *_constraint_warnings(parts), *found.warnings()]
+    return [*parts.family.warnings, *kinship_warnings(parts.vectors), *_constraint_warnings(parts), *found.warnings()]
 
 
 def _constraint_warnings(parts: Any) -> list[str]:

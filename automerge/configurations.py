@@ -17,14 +17,26 @@ UNLIKE = (
     "use_cache",
     "dtype",
     "torch_dtype",
+    "initializer_range",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "problem_type",
+    "id2label",
+    "label2id",
 )
 """Keys of a model's configuration in which fine-tunes may differ without being another model."""
+
+FOREIGN = ("quantization_config",)
+"""Keys that no class of configurations declares and that matter all the same."""
 
 
 def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: bool) -> list[str]:
     """A message for every source whose configuration differs from the base's in what its weights were trained for.
 
     Merged models run with the base's configuration; equal shapes do not show another rope or another number of heads.
+    Keys that the class of the configuration does not declare are notes of the tools that wrote it, which no model of
+    `transformers` reads; and what is false is as good as not there.
     """
     configs: dict[str, dict[str, Any]] = {}
     for source in sources:
@@ -33,12 +45,15 @@ def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: boo
         except (ValueError, OSError) as fault:
             return [f"source {source.name!r}: its config.json does not load: {fault}"]
     base = configs[BASE]
+    declared = _declared(str(base.get("model_type")))
     found = []
     for name, config in configs.items():
         unequal = [
             f"{key} {config.get(key)!r} instead of {base.get(key)!r}"
             for key in sorted({*base, *config})
-            if config.get(key) != base.get(key) and not _may_differ(key)
+            if (declared is None or key in declared or key in FOREIGN)
+            and not _may_differ(key)
+            and _said(config.get(key)) != _said(base.get(key))
         ]
         if unequal:
             found.append(
@@ -57,6 +72,20 @@ def config_of(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
 
     loaded: dict[str, Any] = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).to_dict()
     return loaded
+
+
+def _declared(model_type: str) -> frozenset[str] | None:
+    """The keys that the configurations of this type have by their class; None for a type with code of its own."""
+    from transformers import AutoConfig  # noqa: PLC0415 (slow to import)
+
+    try:
+        return frozenset(AutoConfig.for_model(model_type).to_dict())
+    except ValueError:
+        return None
+
+
+def _said(value: Any) -> Any:
+    return None if value is False else value
 
 
 def _may_differ(key: str) -> bool:

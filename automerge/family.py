@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ FLOATS = frozenset({"torch.float32", "torch.float64", "torch.bfloat16", "torch.f
 @dataclass(frozen=True)
 class Family:
     """Sources with equal layouts, the base first; their folders by name; the vocabulary of merged models; the base's
-    configuration with every key that its class has; and whether code of their folders may run.
+    configuration with every key that its class has; whether code of their folders may run; and what may spoil a search,
+    as messages.
     """
 
     sources: tuple[Source, ...]
@@ -32,6 +34,7 @@ class Family:
     vocabulary: Vocabulary
     config: Mapping[str, Any]
     trust_remote_code: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def base(self) -> Path:
@@ -80,7 +83,9 @@ def open_family(options: Mapping[str, Any], *, trust_remote_code: bool) -> Famil
     if found:
         raise ValueError(_listed(found))
     config = config_of(folders[BASE], trust_remote_code=trust_remote_code)
-    return Family(tuple(alike), folders, vocabulary, config, trust_remote_code)
+    adapters = [source for source in opened if isinstance(source, AdapterSource)]
+    warnings = (*_base_warnings(adapters, str(options["base"])), *vocabulary.warnings)
+    return Family(tuple(alike), folders, vocabulary, config, trust_remote_code, warnings)
 
 
 def _open(name: str, path: str, base: Source | None, revision: str | None) -> CheckpointSource | AdapterSource:
@@ -90,6 +95,22 @@ def _open(name: str, path: str, base: Source | None, revision: str | None) -> Ch
     if base is None:
         raise ValueError(f"{path} is a LoRA adapter; the base must be the checkpoint that it was trained on")
     return AdapterSource(name, str(folder), base=base)
+
+
+def _base_warnings(adapters: Sequence[AdapterSource], base: str) -> list[str]:
+    """A message for every adapter that was trained on a model of another name than the base's."""
+    return [
+        f"adapter {adapter.name!r} says that it was trained on {adapter.base_model}, and source.base is {base}; see "
+        "that these are the same model, for on another its changes mean something else"
+        for adapter in adapters
+        if adapter.base_model and _last_part(adapter.base_model) != _last_part(base)
+    ]
+
+
+def _last_part(path: str) -> str:
+    """The name of a model, whoever has quantised it for training."""
+    name = path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].lower()
+    return re.sub(r"(-unsloth)?-bnb-4bit$", "", name)
 
 
 def _dtype_faults(source: Source) -> list[str]:

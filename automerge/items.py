@@ -24,6 +24,9 @@ BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 JSON = (".jsonl", ".json")
 """Suffixes of files that are read as they stand: builders take texts that look like dates for times."""
 
+SUFFIXES = (*JSON, *BUILDERS)
+"""Suffixes by which a path is a file and no id of a dataset."""
+
 Row = Mapping[str, Any]
 
 
@@ -44,7 +47,7 @@ def load_rows(
     if limit is not None:
         refuse(whole_faults(1, limit=limit))
     file = Path(path).expanduser()
-    if file.suffix.lower() in (*JSON, *BUILDERS):
+    if file.suffix.lower() in SUFFIXES:
         if name is not None or revision is not None:
             raise ValueError(f"{file} is a file; only datasets of the hub have a `name` or a `revision`, leave it out")
         if not file.is_file():
@@ -159,7 +162,7 @@ def _from_hub(path: str, *, split: str, name: str | None, revision: str | None, 
     except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError) as fault:
         raise FileNotFoundError(
             f"dataset {path!r} (name {name!r}, split {split!r}) is neither a file ending in "
-            f"{', '.join((*JSON, *BUILDERS))} nor to be had from the hub ({type(fault).__name__}: {fault})"
+            f"{', '.join(SUFFIXES)} nor to be had from the hub ({type(fault).__name__}: {fault})"
         ) from fault
 
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from automerge.composition import plain, register_resolvers
-from automerge.items import READERS
+from automerge.items import SUFFIXES
 from automerge.parts import SPLITS
 
 
@@ -122,7 +122,7 @@ def _paths(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _is_local(key: str, path: str) -> bool:
     """Whether it is surely no hub id."""
-    is_file = key.startswith("task.") and Path(path).suffix.lower() in READERS
+    is_file = key.startswith("task.") and Path(path).suffix.lower() in SUFFIXES
     return Path(path).expanduser().is_absolute() or path.startswith(".") or is_file
 
 

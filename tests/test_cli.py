@@ -66,6 +66,9 @@ def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(
     monkeypatch.chdir(tmp_path / "elsewhere")
     cli.main(["search", "--resume", "../run"])
     assert (tmp_path / "run" / "pareto.csv").read_text() == before
+    said = automerge("search", "--resume", str(tmp_path / "run"), "budget.trials=8", cwd=tmp_path, code=2)
+    assert "budget.trials: 2 in the log, 8 now" in said
+    assert "start a new run with start=[" in said
     cli.main(["export", "../run", "--trial", "3", "--to", "model"])
     assert (tmp_path / "elsewhere" / "model" / "model.safetensors").is_file()
 

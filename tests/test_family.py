@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,43 @@ def test_weights_in_a_dtype_that_cannot_be_merged_are_named(llama: dict[str, Pat
     save_file(state, eight / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"source 'eight': {name} is stored as torch.float8_e4m3fn.*dequantise"):
         opened({"base": llama["base"], "eight": eight})
+
+
+def with_config(folder: Path, model: Path, **keys: Any) -> Path:
+    """A copy of a model with other keys in its configuration."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **keys}))
+    return folder
+
+
+def test_notes_of_other_tools_in_a_configuration_make_no_other_model(llama: dict[str, Path], tmp_path: Path) -> None:
+    notes = {"unsloth_fixed": True, "unsloth_version": "2025.3.1", "use_mrope": False, "initializer_range": 0.5}
+    left = with_config(tmp_path / "left", llama["left"], **notes)
+    assert [source.name for source in opened({"base": llama["base"], "left": left}).sources] == ["base", "left"]
+    for key, value in (("rms_norm_eps", 0.1), ("quantization_config", {"quant_method": "gptq"})):
+        other = with_config(tmp_path / key, llama["left"], **{key: value})
+        with pytest.raises(ValueError, match=f"trained with another configuration than the base: {key}"):
+            opened({"base": llama["base"], "other": other})
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "warned"),
+    [
+        ("hub/Llama-Base", False),
+        ("unsloth/llama-base-unsloth-bnb-4bit", False),
+        ("C:\\models\\llama-base\\", False),
+        ("hub/Llama-Base-Instruct", True),
+        (None, False),
+    ],
+)
+def test_an_adapter_that_names_another_base_is_warned_of(
+    llama: dict[str, Path], tmp_path: Path, trained_on: str | None, warned: bool
+) -> None:
+    base = with_config(tmp_path / "llama-base", llama["base"])
+    tuned = adapters.make_adapter(base, tmp_path / "tuned", target_modules=["q_proj"])
+    config = json.loads((tuned / "adapter_config.json").read_text())
+    (tuned / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": trained_on}))
+    found = opened({"base": base, "tuned": tuned}).warnings
+    assert len(found) == warned
+    assert all(f"'tuned' says that it was trained on {trained_on}, and source.base is {base}" in each for each in found)

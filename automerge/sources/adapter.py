@@ -20,7 +20,7 @@ class AdapterSource:
     """Reads the changes of one LoRA adapter to `base`, whose tensor names it takes; nothing is kept in memory.
 
     `path` is a local folder or a hub id (`revision` pins it). `base_model` tells what the adapter was trained on
-    according to itself; nothing checks that `base` is that model, beyond names and shapes.
+    according to itself; whether `base` is that model shows in names and shapes alone.
 
     Tensors that a product changes come as float32 (base + scale * up @ down, computed in float32), tensors stored
     whole (`modules_to_save`, trained biases, resized embeddings) in their stored dtype and shape, all others as the

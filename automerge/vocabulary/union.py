@@ -62,7 +62,8 @@ class Vocabulary:
 
     `tokens` gives the id of every token in merged models, whose embeddings have `n_rows` rows. `rows` gives for every
     source an int64 array of shape (n_rows,): the source's own row, LACKS where it has none. `n_own_rows` counts the
-    rows that each source has, `unchanged` names those that need no new order. `summary` tells all of it to a reader.
+    rows that each source has, `unchanged` names those that need no new order. `summary` tells all of it to a reader,
+    `warnings` what of it may spoil a search.
     """
 
     base: Path
@@ -74,6 +75,7 @@ class Vocabulary:
     unchanged: frozenset[str]
     template: Template | None
     summary: tuple[str, ...]
+    warnings: tuple[str, ...]
     trust_remote_code: bool
 
     @property
@@ -182,6 +184,7 @@ def unite(
         unchanged=unchanged,
         template=template,
         summary=(*_changes(own_rows, tokens, new, n_rows, size=size), *_notes(found, n_rows, template)),
+        warnings=tuple(_end_warnings(found, template)),
         trust_remote_code=trust_remote_code,
     )
 
@@ -337,6 +340,22 @@ def _notes(found: Mapping[str, Tokenization], n_rows: Mapping[str, int], templat
     if template is not None:
         end = f", which ends texts with {template.eos_token!r}" if template.eos_token is not None else ""
         told.append(f"merged models have the chat template of {template.source}{end}")
+    return told
+
+
+def _end_warnings(found: Mapping[str, Tokenization], template: Template | None) -> list[str]:
+    """A message for every source that ends texts with another token than merged models do."""
+    end = found[BASE].eos_token
+    if template is not None and template.eos_token is not None:
+        end = template.eos_token
+    told = []
+    for name, own in found.items():
+        if own.eos_token not in (end, None) and name != BASE:
+            take = f"write source.chat_template={name} to end texts as it does, or " if own.chat_template else ""
+            told.append(
+                f"source {name!r} ends texts with {own.eos_token!r}, merged models with {end!r}, so what they generate "
+                f"may run on to max_new_tokens; {take}end the answers of tasks by a `stop` in plain text"
+            )
     return told
 
 

@@ -165,6 +165,7 @@ def test_token_renamed_in_place_is_another_token(tmp_path: Path) -> None:
     assert vocabulary.rows["chat"].tolist() == [0, LACKS, *range(2, N_TOKENS), 1]
     assert "chat lacks 1 tokens and takes the base's embeddings: '<eos>'" in vocabulary.summary
     assert "chat ends texts with '<|im_end|>', the base with '<eos>'" in vocabulary.summary
+    assert "max_new_tokens; end the answers of tasks by a `stop` in plain text" in vocabulary.warnings[0]
 
 
 def test_core_vocabulary_under_other_ids_is_aligned(tmp_path: Path) -> None:
@@ -412,6 +413,10 @@ def test_chat_template_and_end_of_text_come_from_the_named_source(tmp_path: Path
         assert vocabulary.eos_token_id == (N_TOKENS if chosen == "chat" else None)
     assert vocabulary.summary[-1] == "merged models have the chat template of chat, which ends texts with '<stop>'"
     assert "chat has a chat template of its own" in united(folders).summary
+    assert vocabulary.warnings == ()
+    (warning,) = united(folders).warnings
+    assert "'chat' ends texts with '<stop>', merged models with '<eos>'" in warning
+    assert "write source.chat_template=chat to end texts as it does, or end the answers" in warning
 
 
 def test_chat_template_alone_changes_the_tokenizer(tmp_path: Path) -> None:
