@@ -21,7 +21,7 @@ from rich.console import Console
 
 from automerge import benchmark_cli
 from automerge.check.settings import complete
-from automerge.composition import config_folder, plain, register_resolvers
+from automerge.composition import config_folder, plain, refuse_faulty_files, register_resolvers
 from automerge.log import LOG, RunLog, refuse_simulated
 from automerge.terminal import show_benchmark, show_findings, show_notes
 
@@ -170,7 +170,9 @@ def _export(arguments: list[str]) -> None:
     chosen.add_argument("--trial", type=int, help="number of any trial in the log")
     parser.add_argument("--to", type=Path, required=True, help="folder to write; must not exist")
     parser.add_argument(
-        "--as-adapter", action="store_true", help="write one LoRA adapter; all sources must be adapters"
+        "--as-adapter",
+        action="store_true",
+        help="write one LoRA adapter; all sources must be adapters, and all methods linear or task_arithmetic",
     )
     parser.add_argument("--max-rank", type=int, help="compress the adapter to this rank")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where models are now, as source.base=DIR")
@@ -219,8 +221,18 @@ def _hydra(arguments: list[str], job: Any) -> None:
     # Hydra takes overrides only in one row, but people write flags between them.
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     flags = [argument for argument in arguments if argument not in overrides]
+    # Hydra would tell of a file that is no YAML by a traceback.
+    own, _ = _config_folders().parse_known_args(flags)
+    for folder in [config_folder(), *([own.config_dir] if own.config_dir else [])]:
+        refuse_faulty_files(folder)
     sys.argv = ["automerge search", *flags, *overrides]
     hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
+
+
+def _config_folders() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    return parser
 
 
 def _is_simulated(settings: Mapping[str, Any]) -> bool:

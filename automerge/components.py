@@ -16,7 +16,9 @@ PREFIX = "automerge."
 def faults(where: str, spec: Any, **given: Any) -> list[str]:
     """Every reason why `build(spec, **given)` would fail before it runs, as messages that begin with `where`."""
     if not isinstance(spec, Mapping) or "_target_" not in spec:
-        return [f"{where}: expected a mapping with `_target_`, got {spec!r}; choose an option of the group"]
+        choose = f"; choose it by `{where}=NAME`, or in a file by `- override /{where}: NAME` among its defaults"
+        hint = "" if where.startswith("task.") else choose
+        return [f"{where}: expected a mapping with `_target_`, got {spec!r}{hint}"]
     try:
         target = _target(str(spec["_target_"]))
     except ValueError as fault:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -26,6 +27,20 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
             return plain(hydra.compose("config", overrides=list(overrides)))
     except HydraException as fault:
         raise ValueError(f"these settings do not compose: {fault}") from fault
+
+
+def refuse_faulty_files(folder: Path) -> None:
+    """Raises ValueError naming a configuration file of the folder that is no YAML, and the place in it.
+
+    Raises FileNotFoundError if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of configuration files at {folder}")
+    for file in sorted(folder.rglob("*.yaml")):
+        try:
+            list(yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+        except yaml.YAMLError as fault:
+            raise ValueError(f"{file} is no YAML, write regular expressions in single quotes: {fault}") from fault
 
 
 def register_resolvers() -> None:

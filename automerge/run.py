@@ -6,6 +6,7 @@ in memory are listed together before anything long starts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +33,15 @@ from automerge.parts import Parts, cost_objectives, listed, rungs, score_objecti
 from automerge.protocols import Measures, Task
 from automerge.recipe import BASE
 from automerge.records import Orders
+from automerge.resident.placement import gigabytes
 from automerge.search import Budget
 from automerge.start import Starts, read_starts
 from automerge.task_vectors import TaskVectors, task_vectors
 
 __all__ = ["LiveParts", "assemble", "search", "versions"]
+
+QUICK = 4 * 10**9
+"""Bytes of weights that are read although something else keeps a run from beginning."""
 
 TRIED = 16
 """Recipes of the space of which one is tried on the live model before a search, if they stack layers."""
@@ -64,6 +69,10 @@ def assemble(settings: Mapping[str, Any], *, log: Path | None = None) -> LivePar
     if found:
         raise ValueError(listed("the settings", found))
     tasks, task_faults = _tasks(settings)
+    try:
+        budget = Budget(**settings["budget"])
+    except ValueError as fault:
+        task_faults.append(f"budget: {fault}")
     family = None
     source_faults = ""
     try:
@@ -91,14 +100,13 @@ def assemble(settings: Mapping[str, Any], *, log: Path | None = None) -> LivePar
         trusting = bool(settings["model"]["trust_remote_code"])
         task_faults += context_faults(tasks, family.base, family.vocabulary.tokenizer(), trust_remote_code=trusting)
         if task_faults:
-            # Nothing will run, so the list may take its time to be whole.
+            # Nothing will run, so the list may take its time to be whole, but not minutes.
             task_faults += _weight_faults(family)
     if task_faults or family is None:
         raise ValueError(listed("this run", task_faults) + source_faults)
     objectives = (*score_objectives(settings["weights"], tasks), *cost_objectives(settings["costs"]))
     constraints = tuple(read_constraints(settings["constraints"], tasks)[0])
     ladder = rungs(settings["fidelity"], tasks)
-    budget = Budget(**settings["budget"])
     proposing = {"objectives": objectives, "ladder": ladder, "constraints": constraints, "seed": int(settings["seed"])}
     # What refuses its options does so here, before minutes of loading; the one that searches knows the weights' sizes.
     build(settings["optimizer"], space=space, **proposing)
@@ -191,7 +199,17 @@ def _tasks(settings: Mapping[str, Any]) -> tuple[dict[str, Task], list[str]]:
 
 
 def _weight_faults(family: Family) -> list[str]:
-    """What only the weights tell: entries that are not finite, sources that are no fine-tunes of the base."""
+    """What only the weights tell: entries that are not finite, sources that are no fine-tunes of the base.
+
+    Of more than QUICK bytes, that they were not looked at.
+    """
+    n_bytes = sum(
+        math.prod(shape) * source.dtypes[name].itemsize
+        for source in family.sources
+        for name, shape in source.shapes.items()
+    )
+    if n_bytes > QUICK:
+        return [f"(the weights, {gigabytes(n_bytes)}, were not looked at yet: they are when the rest is mended)"]
     try:
         sources = ResidentSources(family.sources)
     except ValueError as fault:

@@ -47,6 +47,14 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path) -> None:
     assert "unknown options speed" in text
     assert "choose an experiment" in text or "name at least one task" in text
     assert "Traceback" not in text
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text('# @package _global_\nextract: "####\\s*"\n')
+    text = automerge("search", "--config-dir", str(tmp_path), "experiment=mine", cwd=tmp_path, code=2)
+    assert "mine.yaml is no YAML" in text
+    assert "Traceback" not in text
+    (tmp_path / "experiment" / "mine.yaml").write_text("optimizer: evolution\n")
+    text = automerge("search", "--config-dir", str(tmp_path), "experiment=mine", cwd=tmp_path, code=2)
+    assert "the first line of a file in the folder `experiment` must be `# @package _global_`" in text
     for command in (["search", "--resume", "nowhere"], ["report", "nowhere"]):
         with pytest.raises(SystemExit, match="2"):
             cli.main(command)

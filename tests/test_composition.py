@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from automerge.check import settings as preflight
-from automerge.composition import composed, config_folder
+from automerge.composition import composed, config_folder, refuse_faulty_files
 
 CONF = config_folder()
 GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "problem", "experiment")
@@ -28,6 +28,20 @@ def test_every_configuration_file_composes_and_fits_what_it_configures(path: Pat
         overrides = [choice, f"{name}.path=somewhere"]
     settings = composed([override.lstrip("+") for override in overrides])
     assert preflight.settings_faults(settings) == []
+
+
+def test_a_file_that_is_no_yaml_is_named_with_the_place(tmp_path: Path) -> None:
+    refuse_faulty_files(CONF)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "other.yaml").write_text("a: !tag b\n")
+    refuse_faulty_files(tmp_path)
+    (tmp_path / "experiment" / "mine.yaml").write_text('a: 1\nextract: "####\\s*(.+)"\n')
+    with pytest.raises(
+        ValueError, match=r"mine\.yaml is no YAML, write regular expressions (.|\n)*line 2"
+    ):
+        refuse_faulty_files(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder of configuration files at"):
+        refuse_faulty_files(tmp_path / "nowhere")
 
 
 def test_every_configuration_file_opens_with_a_command() -> None:

@@ -236,11 +236,25 @@ def test_all_faults_of_tasks_and_sources_are_listed_together(llama: dict[str, Pa
     settings["source"]["models"]["left"] = str(tmp_path / "nowhere")
     settings["task"]["choose"]["search"] = {"path": str(tmp_path / "none.jsonl")}
     settings["task"]["last"]["test"] = settings["task"]["last"]["search"]
+    settings["budget"] = {"trials": None, "items": None, "minutes": None}
     with pytest.raises(ValueError, match="this run cannot be used") as caught:
         run.assemble(settings)
     assert "source 'left': no model folder at" in str(caught.value)
     assert "task 'choose': no task file at" in str(caught.value)
     assert "60 of 60 test items are search items too" in str(caught.value)
+    assert "budget: a budget needs a positive number of trials" in str(caught.value)
+
+
+def test_weights_of_many_bytes_are_not_read_while_something_else_is_to_be_mended(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(tmp_path, llama)
+    settings["task"]["last"]["test"] = settings["task"]["last"]["search"]
+    monkeypatch.setattr(run, "QUICK", 1000)
+    monkeypatch.setattr(run, "ResidentSources", None)
+    with pytest.raises(ValueError, match="test items are search items too") as caught:
+        run.assemble(settings)
+    assert "were not looked at yet: they are when the rest is mended" in str(caught.value)
 
 
 def test_sources_of_another_vocabulary_or_shape_are_refused(

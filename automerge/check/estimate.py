@@ -6,6 +6,7 @@ about right: a candidate writes no more than the slots that changed, and may ans
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +31,11 @@ from automerge.stacking import in_place
 ENOUGH = 0.25
 """Seconds after which a measurement is long enough."""
 
-SLOW = 5.0
-"""Seconds of a single item after which no more are asked: warming up is then a small part of them."""
+SLOW = 30.0
+"""Seconds after which no more items are asked, whatever is known by then."""
+
+FILLED = 2.0
+"""By how much longer four times as many items take once the batches of a device are full."""
 
 SAMPLED = 32
 """Random recipes that tell which methods a space uses and how often, and how long recipes are."""
@@ -211,14 +215,14 @@ def merge_time(sources: ResidentSources, recipes: Sequence[Recipe]) -> MergeTime
 def item_seconds(model: ResidentModel, task: Task, most: int) -> float:
     """Seconds per item of the task with the model as it is, from at most `most` items spread over its data."""
     most = min(most, task.size("search"))
-    n = 1
+    n, before = 1, math.inf
     while True:
         items = [int(item) for item in np.linspace(0, task.size("search") - 1, n)]
         seconds = _seconds(model.sources.device, partial(task.score, model.lm, "search", items))
-        # Of a single item the most part may be warming up, unless it takes long.
-        if n == most or seconds > (SLOW if n == 1 else ENOUGH):
+        # A single item may be warming up, and a batch that is not full takes a device as long as a full one.
+        if n == most or seconds > SLOW or (seconds > ENOUGH and seconds >= FILLED * before):
             return seconds / n
-        n = min(4 * n, most)
+        n, before = min(4 * n, most), seconds
 
 
 def duration(seconds: float) -> str:

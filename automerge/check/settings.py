@@ -67,6 +67,8 @@ GIVEN = ("space", "objectives", "ladder", "constraints", "seed")
 def settings_faults(settings: Mapping[str, Any]) -> list[str]:
     """Every fault of the settings themselves: unknown or missing keys, options that no part takes, wrong numbers."""
     found = [f"unknown key `{key}`; there are {', '.join(SECTIONS)}" for key in settings if key not in SECTIONS]
+    if "experiment" in settings:
+        found.append("experiment: the first line of a file in the folder `experiment` must be `# @package _global_`")
     is_simulated = settings.get("benchmark") is not None
     empty = (*OF_BENCHMARK, "fidelity", "model") if is_simulated else ("benchmark",)
     needed = [key for key in SECTIONS if key not in (*LATER, *empty)]

@@ -19,7 +19,7 @@ from automerge.records import Constraint, Objective
 try:
     from pymoo.algorithms.moo.gde3 import GDE3
 except ImportError as fault:
-    raise ImportError('it needs a newer pymoo: pip install "automerge[rivals]"') from fault
+    raise ImportError('it needs a newer pymoo: pip install -e ".[rivals]"') from fault
 
 
 class PymooDe(PymooAlgorithm):

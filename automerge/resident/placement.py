@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import psutil
@@ -43,12 +43,8 @@ def choose(wanted: Placement | Literal["auto"], demand: Demand, device: torch.de
     usable = {place: int(size * (1 - RESERVE)) for place, size in free.items()}
     place: Placement = "device" if wanted == "auto" else wanted
     if wanted == "auto":
-        fits: Mapping[Placement, bool] = {
-            "device": demand.sources + demand.masks <= usable["device"],
-            "host": device.type != "cpu" and demand.masks <= usable["device"] and demand.sources <= usable["host"],
-            "disk": True,
-        }
-        place = next(kept for kept, enough in fits.items() if enough)
+        place = next(kept for kept, enough in _fits(demand, usable, device).items() if enough)
+    spared = next((kept for kept, enough in _fits(replace(demand, masks=0), usable, device).items() if enough), place)
     where = {
         "device": f"on {device}",
         "host": "in pinned host memory",
@@ -58,8 +54,22 @@ def choose(wanted: Placement | Literal["auto"], demand: Demand, device: torch.de
         placement=place,
         reason=f"sources ({gigabytes(demand.sources)}) stay {where[place]}; the candidate takes "
         f"{gigabytes(demand.candidate)}, masks {gigabytes(demand.masks)}; free: {gigabytes(free['device'])} on {device}"
-        + (f", {gigabytes(free['host'])} in the host" if device.type != "cpu" else ""),
+        + (f", {gigabytes(free['host'])} in the host" if device.type != "cpu" else "")
+        + (
+            f"; without random methods (such as dare_ties) in space.methods they would stay {where[spared]}"
+            if wanted == "auto" and spared != place
+            else ""
+        ),
     )
+
+
+def _fits(demand: Demand, usable: Mapping[str, int], device: torch.device) -> Mapping[Placement, bool]:
+    """Whether everything fits by where the sources are kept, the fastest place first."""
+    return {
+        "device": demand.sources + demand.masks <= usable["device"],
+        "host": device.type != "cpu" and demand.masks <= usable["device"] and demand.sources <= usable["host"],
+        "disk": True,
+    }
 
 
 def free_bytes(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,11 +47,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @dataclass
 class Slow:
-    """A task whose items take `seconds` each, and whose first answer takes `warming` more."""
+    """A task whose batches of items take `seconds` each, and whose first answer takes `warming` more."""
 
     clock: Clock
     seconds: float
     warming: float = 0.0
+    batch: int = 1
     asked: list[int] = field(default_factory=list)
 
     def size(self, split: str) -> int:
@@ -59,7 +61,7 @@ class Slow:
     def score(self, model: object, split: str, items: Sequence[int]) -> list[float]:
         assert all(0 <= item < 500 for item in items)
         assert len(set(items)) == len(items)
-        self.clock.now += len(items) * self.seconds + (0 if self.asked else self.warming)
+        self.clock.now += math.ceil(len(items) / self.batch) * self.seconds + (0 if self.asked else self.warming)
         self.asked.append(len(items))
         return [0.0] * len(items)
 
@@ -67,10 +69,11 @@ class Slow:
 @pytest.mark.parametrize(
     ("seconds", "warming", "most", "asked"),
     [
-        (0.1, 3.0, 100, [1, 4]),
+        (0.1, 3.0, 100, [1, 4, 16]),
         (0.002, 3.0, 300, [1, 4, 16, 64, 256]),
         (0.002, 0.0, 20, [1, 4, 16, 20]),
-        (8.0, 0.0, 100, [1]),
+        (8.0, 0.0, 100, [1, 4]),
+        (40.0, 0.0, 100, [1]),
     ],
 )
 def test_items_are_asked_until_the_time_says_something(
@@ -79,6 +82,15 @@ def test_items_are_asked_until_the_time_says_something(
     task = Slow(clock, seconds, warming)
     model: Any = SimpleNamespace(lm=None, sources=SimpleNamespace(device=SimpleNamespace(type="cpu")))
     assert item_seconds(model, task, most) == pytest.approx(seconds)  # type: ignore[arg-type]
+    assert task.asked == asked
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(7.0, [1, 4, 16, 64]), (3.0, [1, 4, 16, 64]), (0.5, [1, 4, 16, 64])])
+def test_batches_of_a_device_are_filled_before_the_time_counts(clock: Clock, seconds: float, asked: list[int]) -> None:
+    """A device takes as long for one item as for a full batch."""
+    task = Slow(clock, seconds, batch=40)
+    model: Any = SimpleNamespace(lm=None, sources=SimpleNamespace(device=SimpleNamespace(type="cpu")))
+    assert item_seconds(model, task, 300) == pytest.approx(seconds / 32)  # type: ignore[arg-type]
     assert task.asked == asked
 
 

@@ -25,4 +25,4 @@ def test_without_the_package_the_fault_names_the_extra(
         monkeypatch.delitem(sys.modules, loaded, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     (fault,) = components.faults("optimizer", {"_target_": f"{target}.{name}"})
-    assert 'pip install "automerge[rivals]"' in fault
+    assert 'pip install -e ".[rivals]"' in fault

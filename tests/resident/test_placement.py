@@ -38,7 +38,11 @@ def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_masks_that_do_not_fit_are_drawn_again_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 8, 64)
-    assert choose("auto", Demand(20 * GB, 5 * GB, 12 * GB), GPU).placement == "disk"
+    choice = choose("auto", Demand(20 * GB, 5 * GB, 12 * GB), GPU)
+    assert choice.placement == "disk"
+    assert "without random methods (such as dare_ties) in space.methods they would stay in pinned" in choice.reason
+    assert "without random" not in choose("disk", Demand(20 * GB, 5 * GB, 12 * GB), GPU).reason
+    assert "without random" not in choose("auto", Demand(20 * GB, 5 * GB, 1 * GB), GPU).reason
 
 
 def test_sizes_are_told_as_people_read_them() -> None:
