@@ -10,7 +10,8 @@ import os
 import shlex
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,23 @@ def _search(arguments: list[str]) -> None:
         overrides = [*before, *after[1:]]
         settings = changed(stored, overrides)
         if overrides and (found := changes(stored, settings)):
-            raise ValueError(
-                listed(f"{folder} was started with other settings, so it", found, "be resumed")
-                + f"\nto search on from what it found, start a new run with start=[{folder}]"
+            hint = (
+                ""
+                if _is_simulated(stored)
+                else f"\nto search on from what it found, start a new run with {_start(folder)}"
             )
+            raise ValueError(listed(f"{folder} was started with other settings, so it", found, "be resumed") + hint)
         refuse_lost(settings, f"automerge search {shlex.join(arguments)}")
         _run(settings, folder)
     else:
         _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
+
+
+def _start(folder: Path) -> str:
+    """What has a new run start from the best models of this one, as it is typed."""
+    from automerge.relocation import quoted  # noqa: PLC0415
+
+    return shlex.quote(f"start=[{quoted(str(folder))}]")
 
 
 def _stored(folder: Path) -> dict[str, Any]:
@@ -222,17 +232,18 @@ def _hydra(arguments: list[str], job: Any) -> None:
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     flags = [argument for argument in arguments if argument not in overrides]
     # Hydra would tell of a file that is no YAML by a traceback.
-    own, _ = _config_folders().parse_known_args(flags)
-    for folder in [config_folder(), *([own.config_dir] if own.config_dir else [])]:
-        refuse_faulty_files(folder)
+    refuse_faulty_files([config_folder(), *_config_folders(flags)], overrides)
     sys.argv = ["automerge search", *flags, *overrides]
     hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
 
 
-def _config_folders() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    return parser
+def _config_folders(flags: Sequence[str]) -> Iterator[Path]:
+    """The folder that Hydra's option names, if it does."""
+    for flag, following in pairwise([*flags, ""]):
+        if flag in ("--config-dir", "-cd") and following:
+            yield Path(following)
+        elif flag.startswith("--config-dir="):
+            yield Path(flag.partition("=")[2])
 
 
 def _is_simulated(settings: Mapping[str, Any]) -> bool:

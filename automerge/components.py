@@ -16,9 +16,10 @@ PREFIX = "automerge."
 def faults(where: str, spec: Any, **given: Any) -> list[str]:
     """Every reason why `build(spec, **given)` would fail before it runs, as messages that begin with `where`."""
     if not isinstance(spec, Mapping) or "_target_" not in spec:
-        choose = f"; choose it by `{where}=NAME`, or in a file by `- override /{where}: NAME` among its defaults"
-        hint = "" if where.startswith("task.") else choose
-        return [f"{where}: expected a mapping with `_target_`, got {spec!r}{hint}"]
+        choose = f"choose it by `{where}=NAME`, or in a file by `- override /{where}: NAME` among its defaults"
+        if where.startswith("task."):
+            choose = "write `_target_` and options below the name, or choose tasks as task=[zoo_sort]"
+        return [f"{where}: expected a mapping with `_target_`, got {spec!r}; {choose}"]
     try:
         target = _target(str(spec["_target_"]))
     except ValueError as fault:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,30 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"these settings do not compose: {fault}") from fault
 
 
-def refuse_faulty_files(folder: Path) -> None:
-    """Raises ValueError naming a configuration file of the folder that is no YAML, and the place in it.
+def refuse_faulty_files(folders: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Raises ValueError naming a file that these overrides choose in one of the folders and that is no YAML.
 
     Raises FileNotFoundError if there is no such folder.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of configuration files at {folder}")
-    for file in sorted(folder.rglob("*.yaml")):
-        try:
-            list(yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
-        except yaml.YAMLError as fault:
-            raise ValueError(f"{file} is no YAML, write regular expressions in single quotes: {fault}") from fault
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder of configuration files at {folder}")
+    for override in overrides:
+        group, _, value = override.lstrip("+").partition("=")
+        for folder, name in product(folders, re.split(r"[\[\], ]+", value)):
+            file = folder / group / f"{name}.yaml"
+            if name and file.is_file():
+                _refuse_faulty(file)
+
+
+def _refuse_faulty(file: Path) -> None:
+    try:
+        list(yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+    except UnicodeDecodeError as fault:
+        raise ValueError(f"{file} is not written in UTF-8: {fault}") from fault
+    except yaml.YAMLError as fault:
+        hint = "; write regular expressions in single quotes" if "escape" in str(fault) else ""
+        raise ValueError(f"{file} is no YAML: {fault}{hint}") from fault
 
 
 def register_resolvers() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,15 @@ UNLIKE = (
 )
 """Keys of a model's configuration in which fine-tunes may differ without being another model."""
 
-FOREIGN = ("quantization_config",)
-"""Keys that no class of configurations declares and that matter all the same."""
+UNDECLARED = {"quantization_config": None, "is_causal": True}
+"""Keys that matter although few classes of configurations declare them, and what it means that they are not there."""
 
 
 def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: bool) -> list[str]:
     """A message for every source whose configuration differs from the base's in what its weights were trained for.
 
     Merged models run with the base's configuration; equal shapes do not show another rope or another number of heads.
-    Keys that the class of the configuration does not declare are notes of the tools that wrote it, which no model of
-    `transformers` reads; and what is false is as good as not there.
+    Keys that the class of the configuration does not declare are notes of the tools that wrote it, but for UNDECLARED.
     """
     configs: dict[str, dict[str, Any]] = {}
     for source in sources:
@@ -45,15 +44,15 @@ def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: boo
         except (ValueError, OSError) as fault:
             return [f"source {source.name!r}: its config.json does not load: {fault}"]
     base = configs[BASE]
-    declared = _declared(str(base.get("model_type")))
+    declared = _declared(base)
     found = []
     for name, config in configs.items():
         unequal = [
             f"{key} {config.get(key)!r} instead of {base.get(key)!r}"
             for key in sorted({*base, *config})
-            if (declared is None or key in declared or key in FOREIGN)
+            if (declared is None or key in declared or key in UNDECLARED)
             and not _may_differ(key)
-            and _said(config.get(key)) != _said(base.get(key))
+            and config.get(key, UNDECLARED.get(key)) != base.get(key, UNDECLARED.get(key))
         ]
         if unequal:
             found.append(
@@ -66,26 +65,28 @@ def config_faults(sources: Sequence[CheckpointSource], *, trust_remote_code: boo
 def config_of(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
     """The configuration of a model with every key that its class has.
 
-    Raises ValueError or OSError, as transformers does, for a config.json that is none.
+    Raises ValueError or OSError for a config.json that is none, or that holds what its class does not take.
     """
-    from transformers import AutoConfig  # noqa: PLC0415 (slow to import)
-
-    loaded: dict[str, Any] = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).to_dict()
-    return loaded
-
-
-def _declared(model_type: str) -> frozenset[str] | None:
-    """The keys that the configurations of this type have by their class; None for a type with code of its own."""
+    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
     from transformers import AutoConfig  # noqa: PLC0415 (slow to import)
 
     try:
-        return frozenset(AutoConfig.for_model(model_type).to_dict())
+        loaded: dict[str, Any] = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).to_dict()
+    except StrictDataclassError as fault:
+        raise ValueError(str(fault)) from fault
+    return loaded
+
+
+def _declared(config: Mapping[str, Any]) -> frozenset[str] | None:
+    """The keys that configurations of this type have by their class; None for one with code of its own."""
+    from transformers import AutoConfig  # noqa: PLC0415 (slow to import)
+
+    if "auto_map" in config:
+        return None
+    try:
+        return frozenset(AutoConfig.for_model(str(config.get("model_type"))).to_dict())
     except ValueError:
         return None
-
-
-def _said(value: Any) -> Any:
-    return None if value is False else value
 
 
 def _may_differ(key: str) -> bool:

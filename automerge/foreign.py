@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
+from automerge.options import flag_faults, refuse
 from automerge.protocols import Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
 from automerge.variation import N_TRIES, new_sample
@@ -59,6 +60,7 @@ class Foreign(ABC):
         constraints: Sequence[Constraint] = (),
         halving: bool = True,
     ) -> None:
+        refuse(flag_faults(halving=halving))
         self._space = space
         self._seed = seed
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=halving)

@@ -1,4 +1,4 @@
-"""The items of a task: rows of a local file or a hub dataset, read through `datasets`, and templates over columns."""
+"""The items of a task: rows of a local file or of a dataset of the hub, and templates over their columns."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 JSON = (".jsonl", ".json")
 """Suffixes of files that are read as they stand: builders take texts that look like dates for times."""
+
+PART = r"train(\[(-?\d+%?)?:(-?\d+%?)?\])?"
+"""The form of a split of a file."""
 
 SUFFIXES = (*JSON, *BUILDERS)
 """Suffixes by which a path is a file and no id of a dataset."""
@@ -103,7 +106,11 @@ def by_split(
     found: dict[Split, list[Item]] = {}
     for split, arguments in data.items():
         found[split] = []
-        for number, row in enumerate(load_rows(**arguments), start=1):
+        try:
+            rows = load_rows(**arguments)
+        except ValueError as fault:
+            raise ValueError(f"`{split}`: {fault}") from fault
+        for number, row in enumerate(rows, start=1):
             try:
                 found[split].append(item(row))
             except ValueError as fault:
@@ -129,7 +136,7 @@ def overlap(search: Iterable[tuple[str, ...]], test: Sequence[tuple[str, ...]]) 
 
 def _from_file(file: Path, split: str, limit: int | None) -> list[Row]:
     suffix = file.suffix.lower()
-    if not isinstance(split, str) or not re.fullmatch(r"train(\[.*\])?", split):
+    if not isinstance(split, str) or not re.fullmatch(PART, split):
         raise ValueError(f"{file} has one split: write train, or a part of it such as train[200:]; got {split!r}")
     if suffix in JSON:
         return _part(_json_rows(file), split)[:limit]
@@ -172,7 +179,10 @@ def _first(rows: Any, limit: int | None) -> list[Row]:
 
 def _json_rows(file: Path) -> list[Row]:
     """The objects of a file: one in every line, or one list of them."""
-    text = file.read_text(encoding="utf-8-sig")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise ValueError(f"{file} is not written in UTF-8: {fault}") from fault
     whole = text.lstrip().startswith("[")
     rows: list[Any] = []
     for number, part in enumerate([text] if whole else text.split("\n"), start=1):

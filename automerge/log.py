@@ -1,7 +1,8 @@
 """The log of a run: an append-only, crash-safe SQLite file of all trials and evaluations, with all item scores.
 
-Each evaluation is written in one transaction when it ends, in write-ahead mode with full synchronisation: killing the
-process at any moment loses at most the evaluation in flight. The log is the truth; a search is resumed by running it
+Each evaluation is written in one transaction, in write-ahead mode with full synchronisation: when it ends, or, if it
+failed, with the next that does not. Killing the process at any moment loses at most the evaluations in flight and those
+that failed just before. The log is the truth; a search is resumed by running it
 again with the logged evaluations as answers.
 """
 

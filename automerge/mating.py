@@ -14,7 +14,10 @@ TIED = 50
 """Models over which mutation goes from moving the whole model to moving blocks of depth."""
 
 STACKED = 0.7
-"""Share of mutations that edit stacks, in spaces of stacks; the others move what the layers and the outside hold."""
+"""Share of mutations that edit stacks, in spaces of stacks; the others move what is outside the layers."""
+
+STACKED_FUSED = 0.4
+"""The same where positions of a stack may be fused; the others mostly move their weights, on which more depends."""
 
 
 def tied_share(n_models: int) -> float:
@@ -45,7 +48,7 @@ def mate(
         child = depth_crossover(first, second, layout, rng)
         operators.append("depth_crossover")
     if not operators or rng.random() < mutation:
-        if layout.blocks.size and rng.random() < STACKED:
+        if layout.blocks.size and rng.random() < (STACKED_FUSED if layout.is_fused else STACKED):
             child = depth_mutation(child, layout, rng)
             operators.append("depth_mutation")
         elif rng.random() < max(tied, 0.6):

@@ -38,6 +38,15 @@ def positive_faults(**options: object) -> list[str]:
     ]
 
 
+def share_faults(**options: object) -> list[str]:
+    """A message for every option that is no number from 0 to 1."""
+    return [
+        f"{name}: expected a number from 0 to 1, got {value!r}"
+        for name, value in options.items()
+        if not _is_number(value) or not 0 <= cast("float", value) <= 1
+    ]
+
+
 def number_faults(**options: object) -> list[str]:
     """A message for every option that is no finite number."""
     return [f"{name}: expected a number, got {value!r}" for name, value in options.items() if not _is_number(value)]

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.check.settings import complete
+from automerge.components import build
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.protocols import Optimizer, Runner, Space, Task
@@ -120,7 +121,7 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
         given=parts.starts,
         n_verify=int(options["verify"]),
         n_recommend=int(options["recommend"]),
-        test_items=options["test_items"],
+        test_items=None if options["test_items"] is None else int(options["test_items"]),
         test_trials=options["test_trials"],
     ).run()
     for step in steps:
@@ -131,6 +132,15 @@ def search(settings: Mapping[str, Any], parts: Parts, log: RunLog) -> Iterator[P
         yield step
     if moved:
         log.write_settings(moved)
+
+
+def optimizer(spec: Mapping[str, Any], **given: Any) -> Optimizer:
+    """The optimizer of the settings. Raises ValueError that names it for options that cannot be."""
+    try:
+        built: Optimizer = build(spec, **given)
+    except ValueError as fault:
+        raise ValueError(listed("this run", [f"optimizer: {fault}"])) from fault
+    return built
 
 
 def score_objectives(weights: Mapping[str, float] | None, tasks: Iterable[str]) -> tuple[Objective, ...]:

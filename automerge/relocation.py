@@ -47,13 +47,13 @@ def refuse_lost(settings: Mapping[str, Any], command: str) -> None:
     if lost:
         lines = [f"  - {key}: {path}" for key, path in lost]
         key = lost[0][0]
-        quoted = ['"PATH"' if path in lost_starts else _quoted(str(path)) for path in starts]
+        quoted = ['"PATH"' if path in lost_starts else quoted(str(path)) for path in starts]
         value = shlex.quote(f"start=[{','.join(quoted)}]") if key == "start" else f"{key}=PATH"
         hint = f"if it has moved, say where it is now: {command} {value}"
         raise ValueError("\n".join(["these settings of the run lead to nothing:", *lines, hint]))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """The text in quotes for Hydra, which reads no `=` without them; folders of multiruns have it in their names."""
     return '"' + text.replace('"', '\\"') + '"'
 

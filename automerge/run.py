@@ -29,7 +29,7 @@ from automerge.log import RunLog
 from automerge.measures import from_settings, measure, to_settings
 from automerge.merge import ResidentSources
 from automerge.model import ResidentModel, load_causal_lm
-from automerge.parts import Parts, cost_objectives, listed, rungs, score_objectives, search, versions
+from automerge.parts import Parts, cost_objectives, listed, optimizer, rungs, score_objectives, search, versions
 from automerge.protocols import Measures, Task
 from automerge.recipe import BASE
 from automerge.records import Orders
@@ -109,7 +109,7 @@ def assemble(settings: Mapping[str, Any], *, log: Path | None = None) -> LivePar
     ladder = rungs(settings["fidelity"], tasks)
     proposing = {"objectives": objectives, "ladder": ladder, "constraints": constraints, "seed": int(settings["seed"])}
     # What refuses its options does so here, before minutes of loading; the one that searches knows the weights' sizes.
-    build(settings["optimizer"], space=space, **proposing)
+    optimizer(settings["optimizer"], space=space, **proposing)
     model = _resident(settings["model"], family, space.methods)
     vectors = task_vectors(model.sources)
     strangers = kinship_faults(vectors)
@@ -132,7 +132,7 @@ def assemble(settings: Mapping[str, Any], *, log: Path | None = None) -> LivePar
         objectives=objectives,
         constraints=constraints,
         ladder=ladder,
-        optimizer=build(settings["optimizer"], space=space, **proposing),
+        optimizer=optimizer(settings["optimizer"], space=space, **proposing),
         runner=build(settings["runner"], evaluate=Evaluator(model, tasks, orders)),
         orders=orders,
         budget=budget,

@@ -86,6 +86,9 @@ class Progress:
 MAX_FAILED = 20
 """Evaluations that may fail one after the other, before a search stops in place of spending its budget on nothing."""
 
+LAST_FAILED = 3
+"""Failed evaluations at the very end with which a search is not taken for finished."""
+
 TestTrials = Literal["recommended", "all"]
 """Which trials are evaluated on the test items at the end, beside the references: `all` are those that are ok."""
 
@@ -168,13 +171,15 @@ class Search:
     def run(self) -> Iterator[Progress]:
         """Yields after every evaluation.
 
-        Raises ValueError if the log does not follow from the settings, RuntimeError if a source cannot be evaluated or
-        `MAX_FAILED` evaluations failed one after the other.
+        Raises ValueError if the log does not follow from the settings, RuntimeError if a source cannot be evaluated, or
+        if `MAX_FAILED` evaluations failed one after the other, or the last `LAST_FAILED` of all.
         """
         yield from self._evaluate_references()
         yield from self._search()
         yield from self._verify()
         yield from self._test()
+        if len(self._unlogged) >= LAST_FAILED:
+            raise RuntimeError(self._lost())
         self._write()
 
     def _evaluate_references(self) -> Iterator[Progress]:
@@ -366,12 +371,17 @@ class Search:
         if evaluation.status != "failed":
             self._write()
         elif len(self._unlogged) == MAX_FAILED:
-            raise RuntimeError(
-                f"the last {MAX_FAILED} evaluations failed, the last one so: {evaluation.reason}; none of them counts. "
-                "If the device is broken or full, go on with --resume when it is mended; if the models of this space "
-                "are too large for it, lower model.batch_tokens or the space's layers"
-            )
+            raise RuntimeError(self._lost())
         return flight, evaluation, wall
+
+    def _lost(self) -> str:
+        """That the last evaluations failed, and what to do."""
+        _, last, _ = self._unlogged[-1]
+        return (
+            f"the last {len(self._unlogged)} evaluations failed, the last one so: {last.reason}; none of them counts. "
+            "If the device is broken or full, go on with --resume when it is mended, or with another model.device or "
+            "fewer model.batch_tokens; if models of this space are too large for it, start a new run with fewer layers"
+        )
 
     def _write(self) -> None:
         """Logs what has ended since the log was written."""

@@ -101,6 +101,11 @@ class Layout:
         return found
 
     @cached_property
+    def is_fused(self) -> bool:
+        """Whether genes inside the layers say more than which layers are stacked and at which scale."""
+        return bool((self.movable & (self.depth >= 0)).any())
+
+    @cached_property
     def slots(self) -> NDArray[np.int64]:
         """The codes of slots, which are pairs of depth and component, shape (n_genes,)."""
         pairs = np.stack([self.depth, self.component], axis=1)

@@ -55,6 +55,8 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "mine.yaml").write_text("optimizer: evolution\n")
     text = automerge("search", "--config-dir", str(tmp_path), "experiment=mine", cwd=tmp_path, code=2)
     assert "the first line of a file in the folder `experiment` must be `# @package _global_`" in text
+    text = automerge("check", "experiment=demo", "-c", "job", cwd=tmp_path)
+    assert "strengths" in text  # Hydra's own option shows the settings
     for command in (["search", "--resume", "nowhere"], ["report", "nowhere"]):
         with pytest.raises(SystemExit, match="2"):
             cli.main(command)
@@ -76,7 +78,7 @@ def test_a_run_of_the_zoo_is_resumed_from_anywhere_and_keeps_its_settings(
     assert (tmp_path / "run" / "pareto.csv").read_text() == before
     said = automerge("search", "--resume", str(tmp_path / "run"), "budget.trials=8", cwd=tmp_path, code=2)
     assert "budget.trials: 2 in the log, 8 now" in said
-    assert "start a new run with start=[" in said
+    assert f"start a new run with 'start=[\"{tmp_path / 'run'}\"]'" in said
     cli.main(["export", "../run", "--trial", "3", "--to", "model"])
     assert (tmp_path / "elsewhere" / "model" / "model.safetensors").is_file()
 

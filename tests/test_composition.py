@@ -30,18 +30,23 @@ def test_every_configuration_file_composes_and_fits_what_it_configures(path: Pat
     assert preflight.settings_faults(settings) == []
 
 
-def test_a_file_that_is_no_yaml_is_named_with_the_place(tmp_path: Path) -> None:
-    refuse_faulty_files(CONF)
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "other.yaml").write_text("a: !tag b\n")
-    refuse_faulty_files(tmp_path)
-    (tmp_path / "experiment" / "mine.yaml").write_text('a: 1\nextract: "####\\s*(.+)"\n')
-    with pytest.raises(
-        ValueError, match=r"mine\.yaml is no YAML, write regular expressions (.|\n)*line 2"
+def test_a_chosen_file_that_is_no_yaml_is_named_with_the_place(tmp_path: Path) -> None:
+    group = tmp_path / "experiment"
+    group.mkdir()
+    (group / "good.yaml").write_text("a: !tag b\n")
+    (group / "escape.yaml").write_text('a: 1\nextract: "####\\s*(.+)"\n')
+    (group / "tab.yaml").write_text("a:\n\tb: 1\n")
+    (group / "latin.yaml").write_bytes("a: caf\u00e9\n".encode("latin-1"))
+    refuse_faulty_files([CONF, tmp_path], ["+experiment=good", "task=[zoo_sort,zoo_reverse]", "seed=1"])
+    for name, told in (
+        ("escape", r"escape\.yaml is no YAML: (.|\n)*line 2(.|\n)*single quotes$"),
+        ("tab", r"tab\.yaml is no YAML: (.|\n)*line 2, column 1:[^;]*$"),
+        ("latin", r"latin\.yaml is not written in UTF-8"),
     ):
-        refuse_faulty_files(tmp_path)
+        with pytest.raises(ValueError, match=told):
+            refuse_faulty_files([CONF, tmp_path], [f"experiment=good,{name}"])
     with pytest.raises(FileNotFoundError, match="no folder of configuration files at"):
-        refuse_faulty_files(tmp_path / "nowhere")
+        refuse_faulty_files([tmp_path / "nowhere"], [])
 
 
 def test_every_configuration_file_opens_with_a_command() -> None:

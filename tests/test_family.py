@@ -107,7 +107,7 @@ def test_notes_of_other_tools_in_a_configuration_make_no_other_model(llama: dict
     notes = {"unsloth_fixed": True, "unsloth_version": "2025.3.1", "use_mrope": False, "initializer_range": 0.5}
     left = with_config(tmp_path / "left", llama["left"], **notes)
     assert [source.name for source in opened({"base": llama["base"], "left": left}).sources] == ["base", "left"]
-    for key, value in (("rms_norm_eps", 0.1), ("quantization_config", {"quant_method": "gptq"})):
+    for key, value in (("rms_norm_eps", 0.1), ("quantization_config", {"quant_method": "gptq"}), ("is_causal", False)):
         other = with_config(tmp_path / key, llama["left"], **{key: value})
         with pytest.raises(ValueError, match=f"trained with another configuration than the base: {key}"):
             opened({"base": llama["base"], "other": other})
@@ -133,3 +133,9 @@ def test_an_adapter_that_names_another_base_is_warned_of(
     found = opened({"base": base, "tuned": tuned}).warnings
     assert len(found) == warned
     assert all(f"'tuned' says that it was trained on {trained_on}, and source.base is {base}" in each for each in found)
+
+
+def test_a_configuration_that_its_class_does_not_take_is_told(llama: dict[str, Path], tmp_path: Path) -> None:
+    left = with_config(tmp_path / "left", llama["left"], attention_bias=None)
+    with pytest.raises(ValueError, match="source 'left': its config.json does not load: (.|\n)*attention_bias"):
+        opened({"base": llama["base"], "left": left})

@@ -42,6 +42,8 @@ def test_what_holds_only_for_datasets_of_the_hub_is_refused_for_files(tmp_path: 
     path = str(write_jsonl(tmp_path / "rows.jsonl", ROWS))
     with pytest.raises(ValueError, match=r"one split: write train, or a part of it such as train\[200:\]; got 'test'"):
         load_rows(path, split="test")
+    with pytest.raises(ValueError, match=r"one split: write train, .* got 'train\[x\]'"):
+        load_rows(path, split="train[x]")
     with pytest.raises(ValueError, match="only datasets of the hub have a `name` or a `revision`"):
         load_rows(path, revision="main")
     with pytest.raises(ValueError, match="limit: expected a whole number from 1, got '5'"):
@@ -63,6 +65,9 @@ def test_faulty_json_is_told_with_its_line(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n7\n')
     with pytest.raises(ValueError, match="got 7 as number 2"):
         load_rows(str(path))
+    path.write_bytes('{"a": "caf\u00e9"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"rows\.jsonl is not written in UTF-8"):
+        load_rows(str(path))
     path.write_text("")
     with pytest.raises(ValueError, match="holds no rows"):
         load_rows(str(path))
@@ -81,6 +86,8 @@ def test_items_that_cannot_be_made_name_their_row_and_data_that_is_none_its_keys
         by_split(data, {"path": path}, item)
     with pytest.raises(ValueError, match=r"row 1 of `test`: .*'a' is undefined.*columns \['b'\]"):
         by_split(data, {"path": path, "split": "train[2:]"}, item)
+    with pytest.raises(ValueError, match=r"`test`: .* holds no rows"):
+        by_split(data, {"path": path, "split": "train[9:]"}, item)
     for faulty in (path, {"file": path}, {"path": path, "rows": 3}):
         with pytest.raises(ValueError, match="`search` says where the rows are by the keys path, split, name, "):
             by_split(faulty, data, item)  # type: ignore[arg-type]

@@ -56,3 +56,13 @@ def test_mating_by_gene_mixes_both_parents_everywhere_within_bounds() -> None:
     assert (np.abs(from_second - 0.5) < 0.2).all()
     moved = ((children != first) & (children != second)).sum(axis=1)
     assert 0.5 < moved.mean() < 4
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("dis", 0.6, 0.8), ("dis, fused blocks", 0.3, 0.5)])
+def test_stacks_whose_positions_may_be_fused_are_edited_less(name: str, least: float, most: float) -> None:
+    space = SPACES[name]()
+    layout = Layout.of(space.genes)
+    rng = np.random.default_rng(0)
+    x = space.sample(1, rng)[0]
+    operators = [mate(x, x, layout, rng, tied=0.5)[1][0] for _ in range(400)]
+    assert least < operators.count("depth_mutation") / len(operators) < most

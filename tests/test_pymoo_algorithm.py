@@ -28,7 +28,7 @@ def test_a_population_too_small_to_mate_is_refused() -> None:
         build(4)
 
 
-def test_a_broken_model_is_worse_than_all_told_before_but_finite() -> None:
+def test_a_broken_model_is_worse_than_all_others_but_finite() -> None:
     optimizer = build()
     kept = Answer(None, np.array([-7.5]))
     first = optimizer._losses([kept, Answer(None, None)])

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
 from automerge.records import REFERENCE, Constraint, Evaluation, Objective, Proposal, Trial
 from automerge.references import outside
 from automerge.runners.serial import SerialRunner
-from automerge.search import MAX_FAILED, Budget, Progress
+from automerge.runners.virtual import VirtualRunner
+from automerge.search import LAST_FAILED, MAX_FAILED, Budget, Progress
 from automerge.spaces.lfs import LayerwiseFusion
 from tests.simulation import N_ITEMS, Simulator, contents, main, make_search
 
@@ -452,23 +453,58 @@ def test_a_device_that_fails_from_some_point_on_stops_the_search_and_costs_nothi
     assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
 
 
-def test_failures_between_others_and_at_the_end_are_logged_where_they_happened(tmp_path: Path) -> None:
+def test_failures_between_others_are_logged_where_they_happened(tmp_path: Path) -> None:
     with RunLog(tmp_path / "run.db") as log:
         search, simulator = make_search(log)
-        runner = failing(simulator, {14, 15, 20})
-        search._runner = runner
+        search._runner = failing(simulator, {14, 15, 20})
         steps = list(search.run())
         statuses = [row.evaluation.status for row in log.evaluations()]
     assert [number for number, status in enumerate(statuses) if status == "failed"] == [14, 15, 20]
     assert steps[-1].n_failed == 3
-    ended = len(statuses)
-    (tmp_path / "end").mkdir()
-    with RunLog(tmp_path / "end" / "run.db") as log:
+
+
+@pytest.mark.parametrize("n_lost", [LAST_FAILED - 1, LAST_FAILED])
+def test_a_search_whose_last_evaluations_failed_is_not_finished_unless_they_are_few(
+    tmp_path: Path, n_lost: int
+) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    finished(tmp_path / "whole")
+    with RunLog(tmp_path / "whole" / "run.db") as log:
+        total = len(log.evaluations())
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
         search, simulator = make_search(log)
-        search._runner = failing(simulator, {14, 15, 20, ended - 1})
-        list(search.run())
-        assert [row.evaluation.status for row in log.evaluations()][-1] == "failed"
-        assert len(log.evaluations()) == ended
+        search._runner = failing(simulator, range(total - n_lost, total))
+        if n_lost < LAST_FAILED:
+            list(search.run())
+            assert [row.evaluation.status for row in log.evaluations()][-n_lost:] == ["failed"] * n_lost
+            return
+        with pytest.raises(RuntimeError, match=f"the last {n_lost} evaluations failed"):
+            list(search.run())
+        assert len(log.evaluations()) == total - n_lost
+    finished(tmp_path / "stopped")
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
+
+
+def test_with_several_workers_too_what_failed_before_a_stop_is_asked_anew(tmp_path: Path) -> None:
+    def start(log: RunLog, lost: Collection[int]) -> Iterator[Progress]:
+        search, simulator = make_search(log)
+        search._runner = VirtualRunner(failing(simulator, lost)._evaluate, n_workers=3)
+        return search.run()
+
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    with RunLog(tmp_path / "whole" / "run.db") as log:
+        list(start(log, ()))
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        steps = start(log, {20, 21, 22, 23, 24})
+        for step in steps:
+            if step.n_failed == 2:
+                break
+        assert all(row.evaluation.status == "ok" for row in log.evaluations())
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        list(start(log, ()))
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
 
 
 def test_a_budget_needs_a_positive_bound_and_the_first_one_reached_counts() -> None:

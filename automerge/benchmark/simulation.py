@@ -23,7 +23,7 @@ from automerge.benchmark.responses import keys, text_key
 from automerge.check.constraints import read_constraints
 from automerge.check.settings import complete, settings_faults, weight_faults
 from automerge.components import build
-from automerge.parts import Parts, cost_objectives, listed, rungs, score_objectives
+from automerge.parts import Parts, cost_objectives, listed, optimizer, rungs, score_objectives
 from automerge.protocols import LanguageModel, Request
 from automerge.recipe import Recipe
 from automerge.records import Constraint, Evaluation, Objective, Orders, Query, Scores, Slice, Split
@@ -193,8 +193,12 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
     ]
     orders: Orders = {}
     simulator = Simulator(benchmark, orders, seed=int(options["seed"]))
-    budget = Budget(**settings["budget"])
-    if budget.minutes is not None and not simulator.knows_time:
+    minutes = settings["budget"].get("minutes")
+    try:
+        budget = Budget(**settings["budget"])
+    except ValueError as fault:
+        found.append(f"budget: {fault}")
+    if minutes is not None and not simulator.knows_time:
         found.append("budget.minutes: the runs of the benchmark told no times; bound the budget by trials or items")
     sources = [each for each in benchmark.reference_configs if each.kind == "source"]
     found += [f"benchmark.path: {reason}" for each in sources if (reason := _unknown(each, tasks))]
@@ -202,6 +206,7 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         raise ValueError(listed("this run", found))
     objectives = _objectives(settings, benchmark)
     ladder = rungs(settings.get("fidelity") or benchmark.metadata["fidelity"], tasks)
+    proposing = {"objectives": objectives, "ladder": ladder, "constraints": constraints, "seed": int(settings["seed"])}
     return Parts(
         tasks=tasks,
         space=benchmark.space,
@@ -209,14 +214,7 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         objectives=objectives,
         constraints=constraints,
         ladder=ladder,
-        optimizer=build(
-            settings["optimizer"],
-            space=benchmark.space,
-            objectives=objectives,
-            ladder=ladder,
-            constraints=constraints,
-            seed=int(settings["seed"]),
-        ),
+        optimizer=optimizer(settings["optimizer"], space=benchmark.space, **proposing),
         runner=build(settings["runner"], evaluate=simulator),
         orders=orders,
         budget=budget,

@@ -1,4 +1,4 @@
-"""What a search will take: memory, seconds per candidate and altogether, disk. Measured in a moment, then multiplied.
+"""What a search will take: memory, seconds per candidate and altogether, disk. Measured in moments, then multiplied.
 
 Every method of the space writes one slot, and the base is asked a few items of every task. So all figures are only
 about right: a candidate writes no more than the slots that changed, and may answer at other length than the base.
@@ -31,8 +31,8 @@ from automerge.stacking import in_place
 ENOUGH = 0.25
 """Seconds after which a measurement is long enough."""
 
-SLOW = 30.0
-"""Seconds after which no more items are asked, whatever is known by then."""
+PATIENCE = 60.0
+"""Seconds that measuring a task may take if its next step takes four times as long as the last."""
 
 FILLED = 2.0
 """By how much longer four times as many items take once the batches of a device are full."""
@@ -215,12 +215,14 @@ def merge_time(sources: ResidentSources, recipes: Sequence[Recipe]) -> MergeTime
 def item_seconds(model: ResidentModel, task: Task, most: int) -> float:
     """Seconds per item of the task with the model as it is, from at most `most` items spread over its data."""
     most = min(most, task.size("search"))
-    n, before = 1, math.inf
+    n, before, spent = 1, math.inf, 0.0
     while True:
         items = [int(item) for item in np.linspace(0, task.size("search") - 1, n)]
         seconds = _seconds(model.sources.device, partial(task.score, model.lm, "search", items))
+        spent += seconds
         # A single item may be warming up, and a batch that is not full takes a device as long as a full one.
-        if n == most or seconds > SLOW or (seconds > ENOUGH and seconds >= FILLED * before):
+        is_full = seconds > ENOUGH and seconds >= FILLED * before
+        if n == most or is_full or spent + 4 * seconds > PATIENCE:
             return seconds / n
         n, before = min(4 * n, most), seconds
 

@@ -8,17 +8,17 @@ from typing import Any, get_args
 import torch
 
 from automerge.model import DType
+from automerge.options import whole_faults
 from automerge.resident.placement import Placement
 from automerge.tensors.kernels import Compile
 
 
 def model_faults(options: Mapping[str, Any]) -> list[str]:
     """A message for every option that is none of its choices or no number, and for a device that is not there."""
-    found = [
-        f"model.{key}: expected a whole number from 1, got {options.get(key)!r}"
-        for key, may_be_null in (("batch_tokens", False), ("threads", True))
-        if not (_is_count(options.get(key)) or (options.get(key) is None and may_be_null))
-    ]
+    counts = {"model.batch_tokens": options.get("batch_tokens")}
+    if options.get("threads") is not None:
+        counts["model.threads"] = options["threads"]
+    found = whole_faults(1, **counts)
     if options.get("dtype") not in get_args(DType):
         found.append(f"model.dtype: expected one of {', '.join(get_args(DType))}, got {options.get('dtype')!r}")
     for key, known in (("placement", ("auto", *get_args(Placement))), ("compile", get_args(Compile))):
@@ -33,7 +33,3 @@ def model_faults(options: Mapping[str, Any]) -> list[str]:
             reason = str(fault).splitlines()[0]
             found.append(f"model.device: {device!r} cannot be used here ({reason}); `auto` takes what there is")
     return found
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -47,8 +47,8 @@ LEAST = {
 }
 """The least that whole numbers of the settings may be; where null has a meaning they may be null too."""
 
-NEEDED = (("report", "verify"), ("report", "recommend"), ("fidelity", "eta"))
-"""Numbers of the settings for which null means nothing."""
+NEEDED = (("report", "verify"), ("report", "recommend"))
+"""Whole numbers of the settings for which null means nothing."""
 
 OF_BENCHMARK = ("source", "task", "space", "start")
 """What a simulated run takes from its benchmark, so that its settings have none of it."""
@@ -66,7 +66,11 @@ GIVEN = ("space", "objectives", "ladder", "constraints", "seed")
 
 def settings_faults(settings: Mapping[str, Any]) -> list[str]:
     """Every fault of the settings themselves: unknown or missing keys, options that no part takes, wrong numbers."""
-    found = [f"unknown key `{key}`; there are {', '.join(SECTIONS)}" for key in settings if key not in SECTIONS]
+    found = [
+        f"unknown key `{key}`; there are {', '.join(SECTIONS)}"
+        for key in settings
+        if key not in (*SECTIONS, "experiment")
+    ]
     if "experiment" in settings:
         found.append("experiment: the first line of a file in the folder `experiment` must be `# @package _global_`")
     is_simulated = settings.get("benchmark") is not None
@@ -110,7 +114,8 @@ def _live_faults(settings: Mapping[str, Any]) -> list[str]:
     found += faults("space", settings.get("space"), sources=None, n_layers=None)
     if isinstance(settings.get("model"), Mapping):
         found += model_faults(settings["model"])
-    found += path_faults(settings.get("start")) + _limit_faults(settings.get("start_limit", 1))
+    found += path_faults(settings.get("start"))
+    found += whole_faults(1, start_limit=settings.get("start_limit", 1))
     if isinstance(tasks, Mapping):
         found += weight_faults(settings.get("weights"), tasks)
         found += read_constraints(settings.get("constraints"), tasks)[1]
@@ -129,8 +134,7 @@ def _benchmark_faults(settings: Mapping[str, Any]) -> list[str]:
         path, seed = options.get("path"), options.get("seed", 0)
         if not isinstance(path, str) or not path:
             found.append(f"benchmark.path: expected the folder of a benchmark, got {path!r}; write benchmark.path=DIR")
-        if not _is_count(seed, 0):
-            found.append(f"benchmark.seed: expected a whole number from 0, got {seed!r}")
+        found += whole_faults(0, **{"benchmark.seed": seed})
     return found
 
 
@@ -154,14 +158,6 @@ def weight_faults(weights: Any, tasks: Collection[str]) -> list[str]:
     return found
 
 
-def _limit_faults(limit: Any) -> list[str]:
-    return [] if _is_count(limit, 1) else [f"start_limit: expected a whole number from 1, got {limit!r}"]
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def _number_faults(settings: Mapping[str, Any]) -> list[str]:
     """A message for every number of the settings that is none, or that is too small."""
     found = []
@@ -169,14 +165,19 @@ def _number_faults(settings: Mapping[str, Any]) -> list[str]:
         values = settings.get(section)
         if isinstance(values, Mapping):
             for key, least in keys.items():
-                if values.get(key) is not None:
-                    found += whole_faults(least, **{f"{section}.{key}": values[key]})
-                elif (section, key) in NEEDED:
-                    found.append(f"{section}.{key}: expected a whole number from {least}, got null")
-    for section, key in (("budget", "minutes"), ("fidelity", "eta")):
-        values = settings.get(section)
-        if isinstance(values, Mapping) and (values.get(key) is not None or (section, key) in NEEDED):
-            found += positive_faults(**{f"{section}.{key}": values.get(key)})
+                value = values.get(key)
+                if value is None and (section, key) not in NEEDED:
+                    continue
+                # What people write as 1e5 comes as a float.
+                whole = int(value) if isinstance(value, float) and value.is_integer() else value
+                found += whole_faults(least, **{f"{section}.{key}": whole})
+    budget, fidelity = settings.get("budget"), settings.get("fidelity")
+    if isinstance(budget, Mapping) and budget.get("minutes") is not None:
+        found += positive_faults(**{"budget.minutes": budget["minutes"]})
+    if isinstance(fidelity, Mapping):
+        eta = fidelity.get("eta")
+        is_number = isinstance(eta, int | float) and not isinstance(eta, bool)
+        found += [] if is_number and 1 < eta < math.inf else [f"fidelity.eta: expected a number above 1, got {eta!r}"]
     return found + whole_faults(0, seed=settings.get("seed", 0))
 
 

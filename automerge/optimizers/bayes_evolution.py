@@ -32,7 +32,7 @@ from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.model import Landscape, View
 from automerge.ledger import Ledger
 from automerge.mating import mate, mate_by_gene, tied_share
-from automerge.options import refuse, whole_faults
+from automerge.options import flag_faults, refuse, whole_faults
 from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
 from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
@@ -117,6 +117,7 @@ class BayesEvolution:
             [
                 *whole_faults(1, batch=batch, n_generations=n_generations, n_children=n_children),
                 *whole_faults(0, **given),
+                *flag_faults(features=features, block_operators=block_operators, rungs=rungs, racing=racing),
             ]
         )
         if first_rung is not None and not rungs:

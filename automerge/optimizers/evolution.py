@@ -22,7 +22,7 @@ from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
 from automerge.mating import mate, tied_share
-from automerge.options import number_faults, refuse, whole_faults
+from automerge.options import number_faults, refuse, share_faults, whole_faults
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.variation import N_TRIES, Layout, new_sample
@@ -57,7 +57,8 @@ class Evolution:
             [
                 *whole_faults(1, population=population),
                 *whole_faults(0, n_initial=n_initial),
-                *number_faults(crossover=crossover, caution=caution),
+                *share_faults(crossover=crossover),
+                *number_faults(caution=caution),
             ]
         )
         self._space = space

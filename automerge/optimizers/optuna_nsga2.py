@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automerge.fidelity import Ladder
-from automerge.options import refuse, whole_faults
+from automerge.options import flag_faults, refuse, whole_faults
 from automerge.optuna_study import OptunaStudy, optuna
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Trial
@@ -34,7 +34,7 @@ class OptunaNsga2(OptunaStudy):
         flat: bool = True,
     ) -> None:
         """Raises ValueError for a population that is too small."""
-        refuse(whole_faults(2, population=population))
+        refuse([*whole_faults(2, population=population), *flag_faults(flat=flat)])
         super().__init__(
             space=space,
             objectives=objectives,

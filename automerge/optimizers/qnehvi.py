@@ -40,7 +40,7 @@ from torch import Tensor
 from automerge.botorch_kernels import disable_compilation
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
-from automerge.options import refuse, whole_faults
+from automerge.options import flag_faults, refuse, whole_faults
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.threads import one_thread
@@ -89,7 +89,7 @@ class QNoisyExpectedHypervolume:
     ) -> None:
         """Raises ValueError for options that cannot be."""
         counts = {"n_restarts": n_restarts, "raw_samples": raw_samples, "mc_samples": mc_samples}
-        refuse([*whole_faults(0, n_initial=n_initial), *whole_faults(1, **counts)])
+        refuse([*whole_faults(0, n_initial=n_initial), *whole_faults(1, **counts), *flag_faults(halving=halving)])
         disable_compilation()
         self._space = space
         self._box = UnitBox(space)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
+from automerge.options import flag_faults, refuse
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.tied_samples import tied
@@ -35,6 +36,7 @@ class RandomSearch:
         halving: bool = True,
         tied: bool = False,
     ) -> None:
+        refuse(flag_faults(halving=halving, tied=tied))
         self._space = space
         self._tied = tied
         self._seed = seed

@@ -31,7 +31,7 @@ from smac.runhistory import StatusType, TrialInfo, TrialValue
 from automerge.fidelity import Ladder
 from automerge.foreign import worst_values
 from automerge.ledger import Ledger
-from automerge.options import refuse, whole_faults
+from automerge.options import flag_faults, refuse, whole_faults
 from automerge.protocols import Gene, Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.variation import N_TRIES, new_sample
@@ -58,7 +58,8 @@ class Smac:
 
     The forest learns from the trials at the highest rung that has any. References are told to SMAC at the highest rung,
     as far as its space can express them. Different configurations may be one model: it is evaluated once. A broken or
-    failed trial is told as crashed, with the worst cost seen.
+    failed trial is told as crashed, with the worst cost of
+    the space or seen.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Smac:
     ) -> None:
         """Raises ValueError for options that cannot be."""
         counts = {"n_initial": n_initial, "challengers": challengers, "retrain_after": retrain_after}
-        refuse([*whole_faults(1, **counts), *whole_faults(0, local_searches=local_searches)])
+        refuse([*whole_faults(1, **counts), *whole_faults(0, local_searches=local_searches), *flag_faults(flat=flat)])
         self._space = space
         self._seed = seed
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints)

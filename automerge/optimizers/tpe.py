@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from automerge.fidelity import Ladder
-from automerge.options import refuse, whole_faults
+from automerge.options import flag_faults, refuse, whole_faults
 from automerge.optuna_study import OptunaStudy, optuna
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective
@@ -38,7 +38,7 @@ class Tpe(OptunaStudy):
         flat: bool = False,
     ) -> None:
         """Raises ValueError for options that cannot be."""
-        refuse(whole_faults(0, n_initial=n_initial))
+        refuse([*whole_faults(0, n_initial=n_initial), *flag_faults(flat=flat)])
         with warnings.catch_warnings():
             # `group` and, in older versions, `multivariate` and `constant_liar` are marked experimental.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

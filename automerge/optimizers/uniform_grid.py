@@ -11,6 +11,7 @@ import numpy as np
 
 from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
+from automerge.options import flag_faults, refuse
 from automerge.protocols import Space
 from automerge.records import Constraint, Objective, Proposal, Trial
 from automerge.uniform_points import uniform_points
@@ -34,6 +35,7 @@ class UniformGrid:
         constraints: Sequence[Constraint] = (),
         halving: bool = True,
     ) -> None:
+        refuse(flag_faults(halving=halving))
         self._space = space
         self._seed = seed
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=halving)

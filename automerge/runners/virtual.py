@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable
 from typing import NamedTuple
 
-from automerge.options import whole_faults
+from automerge.options import refuse, whole_faults
 from automerge.records import Evaluation, Query
 
 NANOSECONDS = 10**9
@@ -36,8 +36,7 @@ class VirtualRunner:
     """
 
     def __init__(self, evaluate: Callable[[Query], Evaluation], *, n_workers: int = 1) -> None:
-        if found := whole_faults(1, n_workers=n_workers):
-            raise ValueError("; ".join(found))
+        refuse(whole_faults(1, n_workers=n_workers))
         self.n_workers = n_workers
         self._evaluate = evaluate
         self._now = 0

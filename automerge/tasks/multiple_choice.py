@@ -29,9 +29,10 @@ class MultipleChoice:
     """Questions with listed choices.
 
     `prompt` is a template over the columns, `choices` the column with the list of texts (in CSV files as JSON), `label`
-    the column that tells the right one: the choice itself, its position from 0, or its letter from A; `prefix` is put
-    before every choice. Choices are compared by log-probability, divided by their number of tokens or characters if
-    `normalize` says so.
+    the column that tells the right one: the choice itself, its position from 0, or its letter from A. Where `choices`
+    are `{"text": [...], "label": [...]}`, as in many datasets of the hub, `label` tells one of these labels. `prefix`
+    is put before every choice. Choices are compared by log-probability, divided by their number of tokens or characters
+    if `normalize` says so.
     """
 
     def __init__(
@@ -46,7 +47,12 @@ class MultipleChoice:
         prefix: str = "",
         normalize: Literal["none", "tokens", "characters"] = "none",
     ) -> None:
-        refuse([*choice_faults(NORMALIZERS, normalize=normalize), *text_faults(prefix=prefix)])
+        refuse(
+            [
+                *choice_faults(NORMALIZERS, normalize=normalize),
+                *text_faults(prefix=prefix, choices=choices, label=label),
+            ]
+        )
         self.name = name
         self._normalize = normalize
         templates = Templates(prompt=prompt)
@@ -56,8 +62,8 @@ class MultipleChoice:
                 if column not in row:
                     raise ValueError(f"no column {column!r}; the row has columns {sorted(row)}")
             listed, labels = _listed(row[choices])
-            texts = tuple(prefix + str(choice) for choice in listed)
-            return Question(templates.render("prompt", row), texts, _position(row[label], listed, labels))
+            written = tuple(prefix + str(choice) for choice in listed)
+            return Question(templates.render("prompt", row), written, _position(row[label], listed, labels))
 
         self._items: dict[Split, list[Question]] = by_split(search, test, question)
         self.chance = sum(1 / len(q.choices) for q in self._items["search"]) / len(self._items["search"])
@@ -97,7 +103,7 @@ class MultipleChoice:
         return answer.log_probability / length
 
 
-def _listed(cell: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+def _listed(cell: Any) -> tuple[Sequence[Any], Sequence[Any] | None]:
     """The choices of a row and the labels that it gives them, if any; a cell of a CSV file holds them as JSON."""
     found = cell
     if isinstance(cell, str):
@@ -105,31 +111,35 @@ def _listed(cell: Any) -> tuple[Sequence[Any], Sequence[Any]]:
             found = json.loads(cell)
         except json.JSONDecodeError:
             found = None
-    labels: Any = ()
+    texts, labels = found, None
     if isinstance(found, Mapping) and {*found} == {"text", "label"}:
-        found, labels = found["text"], found["label"]
-    if not isinstance(found, list) or None in found or (labels and len(labels) != len(found)):
+        texts, labels = found["text"], found["label"]
+    listed = isinstance(texts, list) and None not in texts
+    if not listed or not (labels is None or (isinstance(labels, list) and len(labels) == len(texts))):
         raise ValueError(
             'expected a list of choices such as ["yes", "no"], or {"text": [...], "label": [...]} with a label for '
             f"every text (in a CSV cell as JSON), got {cell!r}"
         )
-    return found, labels
+    return texts, labels
 
 
-def _position(label: Any, choices: Sequence[Any], labels: Sequence[Any]) -> int:
-    """The position of the right choice. Raises ValueError if the label names none, or could mean two."""
-    if labels:
-        if label not in labels:
-            raise ValueError(f"label {label!r} is none of {list(labels)}")
-        return labels.index(label)
+def _position(label: Any, choices: Sequence[Any], labels: Sequence[Any] | None) -> int:
+    """The position of the right choice. Raises ValueError if the label names none, or could mean two.
+
+    A text that is a choice is that choice also where it is a number, which else could be a position.
+    """
+    if labels is not None:
+        known = [str(each) for each in labels]
+        if str(label) not in known:
+            raise ValueError(f"label {label!r} is none of the labels {', '.join(known)} of its choices")
+        return known.index(str(label))
     chosen = next((k for k, choice in enumerate(choices) if type(choice) is type(label) and choice == label), None)
-    # A text that is a choice is that choice, also where it is a digit or a letter.
-    if chosen is not None and isinstance(label, str):
-        return chosen
     counted = _counted(label, len(choices))
-    if chosen is not None and counted not in (None, chosen):
+    is_number = isinstance(label, str) and label.isdigit()
+    if chosen is not None and not is_number and counted not in (None, chosen):
         raise ValueError(
-            f"label {label!r} is a choice of {list(choices)} and the position of another; write its letter, from A"
+            f"label {label!r} is a choice of {list(choices)}, and the place of another, counted from 0 or from A; tell "
+            "the right one by what can be one only, such as its letter for numbers and its position for letters"
         )
     found = counted if chosen is None else chosen
     if found is None:

@@ -344,7 +344,7 @@ def _notes(found: Mapping[str, Tokenization], n_rows: Mapping[str, int], templat
 
 
 def _end_warnings(found: Mapping[str, Tokenization], template: Template | None) -> list[str]:
-    """A message for every source that ends texts with another token than merged models do."""
+    """A message for every source beside the base that ends texts with another token than merged models do."""
     end = found[BASE].eos_token
     if template is not None and template.eos_token is not None:
         end = template.eos_token

@@ -64,13 +64,14 @@ def test_faulty_labels_and_columns_are_named(tmp_path: Path) -> None:
     ("choices", "label", "position"),
     [
         (["x", "y", "z"], "B", 1),
-        (["x", "A", "B"], "A", 1),
+        (["A", "x", "B"], "A", 0),
         (["1", "2", "3"], "2", 1),
         (["1", "2", "3"], 2, 2),
         ([10, 20], 20, 1),
         ([0, 1], 1, 1),
         ({"text": ["x", "y"], "label": ["1", "2"]}, "1", 0),
         ({"text": ["x", "y"], "label": ["A", "B"]}, "B", 1),
+        ({"text": ["x", "y"], "label": ["1", "2"]}, 2, 1),
     ],
 )
 def test_a_label_is_a_choice_else_a_position_or_a_letter(
@@ -86,16 +87,22 @@ def test_a_label_is_a_choice_else_a_position_or_a_letter(
 
 
 def test_a_number_that_could_be_a_choice_or_a_position_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"label 2 is a choice of \[1, 2, 3\] and the position of another; write its"):
+    with pytest.raises(ValueError, match=r"label 2 is a choice of \[1, 2, 3\], and the place of another"):
         task(tmp_path, {"choices": [1, 2, 3], "label": 2})
-    with pytest.raises(ValueError, match=r"label 'C' is none of \['A', 'B'\]"):
+    with pytest.raises(ValueError, match=r"label 'B' is a choice of \['O', 'A', 'B'\], and the place of another"):
+        task(tmp_path, {"choices": ["O", "A", "B"], "label": "B"})
+    with pytest.raises(ValueError, match=r"label 'C' is none of the labels A, B"):
         task(tmp_path, {"choices": {"text": ["x", "y"], "label": ["A", "B"]}, "label": "C"})
-    with pytest.raises(ValueError, match="with a label for every text"):
-        task(tmp_path, {"choices": {"text": ["x", "y"], "label": ["A"]}, "label": "A"})
+    for labels in (["A"], [], "AB"):
+        with pytest.raises(ValueError, match="with a label for every text"):
+            task(tmp_path, {"choices": {"text": ["x", "y"], "label": labels}, "label": "A"})
 
 
 def test_unknown_options_are_refused_before_any_model_answers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="normalize: expected one of none, tokens, characters, got 'token'"):
         task(tmp_path, {"choices": ["a", "b"], "label": 0}, normalize="token")
+    options: dict[str, Any] = {"choices": ["yes", "no"]}
+    with pytest.raises(ValueError, match=r"choices: expected a text, got \['yes', 'no'\]"):
+        task(tmp_path, {"choices": ["a", "b"], "label": 0}, **options)
     with pytest.raises(ValueError, match="prefix: expected a text, got 1"):
         task(tmp_path, {"choices": ["a", "b"], "label": 0}, prefix=1)
