@@ -137,5 +137,5 @@ def test_an_adapter_that_names_another_base_is_warned_of(
 
 def test_a_configuration_that_its_class_does_not_take_is_told(llama: dict[str, Path], tmp_path: Path) -> None:
     left = with_config(tmp_path / "left", llama["left"], attention_bias=None)
-    with pytest.raises(ValueError, match="source 'left': its config.json does not load: (.|\n)*attention_bias"):
+    with pytest.raises(ValueError, match=r"source 'left': its config.json does not load: (.|\n)*attention_bias"):
         opened({"base": llama["base"], "left": left})

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -53,7 +54,10 @@ def test_what_holds_only_for_datasets_of_the_hub_is_refused_for_files(tmp_path: 
 
 
 def test_values_of_json_come_as_they_stand(tmp_path: Path) -> None:
-    rows = [{"day": "2024-01-01", "note": "n/a"}, {"day": "2024-01-02T03:04:05", "extra": [1, "a"]}]
+    rows: list[dict[str, Any]] = [
+        {"day": "2024-01-01", "note": "n/a"},
+        {"day": "2024-01-02T03:04:05", "extra": [1, "a"]},
+    ]
     assert load_rows(str(write_jsonl(tmp_path / "rows.jsonl", rows))) == rows
 
 

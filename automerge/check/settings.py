@@ -175,7 +175,7 @@ def _number_faults(settings: Mapping[str, Any]) -> list[str]:
     if isinstance(budget, Mapping) and budget.get("minutes") is not None:
         found += positive_faults(**{"budget.minutes": budget["minutes"]})
     if isinstance(fidelity, Mapping):
-        eta = fidelity.get("eta")
+        eta: Any = fidelity.get("eta")
         is_number = isinstance(eta, int | float) and not isinstance(eta, bool)
         found += [] if is_number and 1 < eta < math.inf else [f"fidelity.eta: expected a number above 1, got {eta!r}"]
     return found + whole_faults(0, seed=settings.get("seed", 0))

@@ -81,7 +81,7 @@ def gains(folder: Path, store: Path) -> dict[str, float]:
     view = View(parts.space, parts.objectives, parts.constraints)
     trials = [history.trials[number] for number in judged]
     beliefs = {**means, **believed(history, view, trials, seed=settings["seed"])}
-    values = {
+    by_rule = {
         "means": means,
         "beliefs": beliefs,
         "halves": {number: (means[number] + beliefs[number]) / 2 for number in judged},
@@ -91,7 +91,7 @@ def gains(folder: Path, store: Path) -> dict[str, float]:
     references = hypervolume(np.array([judged[n] for n in history.references if n in judged]), history.reference_point)
     found = {}
     for rule in RULES:
-        chosen = recommended({number: values[rule][number] for number in candidates}, history)
+        chosen = recommended({number: by_rule[rule][number] for number in candidates}, history)
         found[rule] = hypervolume(np.array([judged[n] for n in chosen]), history.reference_point) - references
     return found
 

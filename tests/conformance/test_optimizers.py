@@ -212,7 +212,7 @@ def test_the_depth_as_an_objective_leads_to_shallower_models(name: str, optimize
 def test_options_that_cannot_be_are_refused_when_it_is_built(name: str, option: str, value: object) -> None:
     """Not at the first `ask` that needs them, when all references have been evaluated."""
     space = SPACES["lfs"]()
-    kind = type(OPTIMIZERS[name](space, (Objective("a"),), Ladder(minimum=10, maximum=N_ITEMS), 0))
+    kind: Any = type(OPTIMIZERS[name](space, (Objective("a"),), Ladder(minimum=10, maximum=N_ITEMS), 0))
     options: dict[str, Any] = {option: value}
     with pytest.raises(ValueError, match=f"{option}: expected a .* got {value!r}"):
         kind(space=space, objectives=(Objective("a"),), ladder=Ladder(minimum=10, maximum=N_ITEMS), seed=0, **options)
