@@ -14,10 +14,7 @@ TIED = 50
 """Models over which mutation goes from moving the whole model to moving blocks of depth."""
 
 STACKED = 0.7
-"""Share of mutations that edit stacks, in spaces of stacks; the others move what is outside the layers."""
-
-STACKED_FUSED = 0.4
-"""The same where positions of a stack may be fused; the others mostly move their weights, on which more depends."""
+"""Share of mutations that edit stacks, in spaces of stacks; the others move what the layers and the outside hold."""
 
 
 def tied_share(n_models: int) -> float:
@@ -37,18 +34,19 @@ def mate(
     tied: float,
     crossover: float = 0.7,
     mutation: float = 0.7,
+    stacked: float = STACKED,
 ) -> tuple[NDArray[np.float64], list[str]]:
     """A child of shape (n_genes,), still to be repaired, and the names of the operators that made it.
 
-    `crossover` and `mutation` are the probabilities of each, `tied` that of `tied_share`; parents that are one and the
-    same are only mutated, and there is at least one operator.
+    `crossover` and `mutation` are the probabilities of each, `tied` that of `tied_share`, `stacked` that a mutation of
+    a stack edits it; parents that are one and the same are only mutated, and there is at least one operator.
     """
     child, operators = first, []
     if not np.array_equal(first, second) and rng.random() < crossover:
         child = depth_crossover(first, second, layout, rng)
         operators.append("depth_crossover")
     if not operators or rng.random() < mutation:
-        if layout.blocks.size and rng.random() < (STACKED_FUSED if layout.is_fused else STACKED):
+        if layout.blocks.size and rng.random() < stacked:
             child = depth_mutation(child, layout, rng)
             operators.append("depth_mutation")
         elif rng.random() < max(tied, 0.6):

@@ -58,11 +58,11 @@ def test_mating_by_gene_mixes_both_parents_everywhere_within_bounds() -> None:
     assert 0.5 < moved.mean() < 4
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("dis", 0.6, 0.8), ("dis, fused blocks", 0.3, 0.5)])
-def test_stacks_whose_positions_may_be_fused_are_edited_less(name: str, least: float, most: float) -> None:
-    space = SPACES[name]()
+@pytest.mark.parametrize("stacked", [0.0, 0.4, 0.7, 1.0])
+def test_stacks_are_edited_as_often_as_is_asked_for(stacked: float) -> None:
+    space = SPACES["dis, fused blocks"]()
     layout = Layout.of(space.genes)
     rng = np.random.default_rng(0)
     x = space.sample(1, rng)[0]
-    operators = [mate(x, x, layout, rng, tied=0.5)[1][0] for _ in range(400)]
-    assert least < operators.count("depth_mutation") / len(operators) < most
+    operators = [mate(x, x, layout, rng, tied=0.5, stacked=stacked)[1][0] for _ in range(400)]
+    assert operators.count("depth_mutation") / len(operators) == pytest.approx(stacked, abs=0.08)

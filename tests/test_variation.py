@@ -81,3 +81,8 @@ def test_parents_are_left_as_they_are() -> None:
     parent = np.full(len(GENES), 0.5)
     children(lambda rng: block_mutation(slot_mutation(parent, LAYOUT, rng), LAYOUT, rng), n=50)
     assert (parent == 0.5).all()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("dis", False), ("dis, fused blocks", True), ("dis, prune", True)])
+def test_a_stack_is_fused_where_its_positions_hold_more_than_blocks_and_scales(name: str, expected: bool) -> None:
+    assert Layout.of(SPACES[name]().genes).is_fused == expected

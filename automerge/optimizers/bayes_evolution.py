@@ -31,7 +31,7 @@ from automerge.fidelity import Ladder
 from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.model import Landscape, View
 from automerge.ledger import Ledger
-from automerge.mating import mate, mate_by_gene, tied_share
+from automerge.mating import STACKED, mate, mate_by_gene, tied_share
 from automerge.options import flag_faults, refuse, whole_faults
 from automerge.pareto import Points, best_first, widest
 from automerge.protocols import Genotypes, Space
@@ -66,6 +66,12 @@ PIECES = 2
 
 DRAWS = 64
 """Samples among which one is sought that keeps the bounds on costs."""
+
+STACKED_FUSED = 0.4
+"""Share of mutations that edit stacks whose positions may be fused; the others mostly move weights.
+
+On five development seeds (stacks of two experts) .4 found .141, .2 .139, and .7, as where there are no weights, .112.
+"""
 
 INSURANCE = 0.1
 """Share of new models that are candidates drawn without the acquisition, against a wrong landscape."""
@@ -335,7 +341,8 @@ class BayesEvolution:
     ) -> NDArray[np.float64]:
         if not self._block_operators:
             return mate_by_gene(first, second, self._layout, rng)
-        return mate(first, second, self._layout, rng, tied=tied_share(self._n_new))[0]
+        stacked = STACKED_FUSED if self._layout.is_fused else STACKED
+        return mate(first, second, self._layout, rng, tied=tied_share(self._n_new), stacked=stacked)[0]
 
     @property
     def _begins_with_uniform_merge(self) -> bool:

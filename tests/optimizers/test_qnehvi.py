@@ -135,3 +135,25 @@ def test_the_global_generator_of_torch_is_neither_used_nor_changed() -> None:
         return found
 
     assert proposals(1) == proposals(2)
+
+
+def test_what_it_chooses_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = small()
+    optimizer = QNoisyExpectedHypervolume(
+        space=space, objectives=TASKS, ladder=Ladder(minimum=N_ITEMS, maximum=N_ITEMS), seed=0, n_initial=3
+    )
+    threads = []
+    maximum = QNoisyExpectedHypervolume._maximum
+
+    def watched(self: QNoisyExpectedHypervolume, rng: np.random.Generator) -> np.ndarray | None:
+        threads.append(torch.get_num_threads())
+        return maximum(self, rng)
+
+    monkeypatch.setattr(QNoisyExpectedHypervolume, "_maximum", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        searched(optimizer, space, TASKS, 4)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1]
