@@ -1,10 +1,11 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from automerge.protocols import Gene
 from automerge.variation import N_TRIES, Layout, block_mutation, depth_crossover, new_sample, slot_mutation
-from tests.conformance.members import dis
+from tests.conformance.members import SPACES, dis
 
 N_DEPTHS = 6
 GENES = tuple(
