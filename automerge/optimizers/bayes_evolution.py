@@ -70,7 +70,8 @@ DRAWS = 64
 STACKED_FUSED = 0.4
 """Share of mutations that edit stacks whose positions may be fused; the others mostly move weights.
 
-On five development seeds (stacks of two experts) .4 found .141, .2 .139, and .7, as where there are no weights, .112.
+On five development seeds (stacks of two experts) .4 found .141, .2 .139, and STACKED .112. Where costs are objectives
+it is STACKED: edits alone make models shallower.
 """
 
 INSURANCE = 0.1
@@ -130,6 +131,8 @@ class BayesEvolution:
             raise ValueError(f"first_rung: {first_rung} means nothing without rungs; leave one of them out")
         self._space = space
         self._layout = Layout.of(space.genes)
+        has_costs = any(objective.kind == "cost" for objective in objectives)
+        self._stacked = STACKED_FUSED if self._layout.is_fused and not has_costs else STACKED
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=rungs)
         self._beliefs = Beliefs(View(space, objectives, constraints, raw=not features), seed=seed)
         self._preference = Preference(self._ledger.objectives, reference_point=reference_point, aspiration=aspiration)
@@ -341,8 +344,7 @@ class BayesEvolution:
     ) -> NDArray[np.float64]:
         if not self._block_operators:
             return mate_by_gene(first, second, self._layout, rng)
-        stacked = STACKED_FUSED if self._layout.is_fused else STACKED
-        return mate(first, second, self._layout, rng, tied=tied_share(self._n_new), stacked=stacked)[0]
+        return mate(first, second, self._layout, rng, tied=tied_share(self._n_new), stacked=self._stacked)[0]
 
     @property
     def _begins_with_uniform_merge(self) -> bool:

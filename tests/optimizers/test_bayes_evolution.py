@@ -13,8 +13,9 @@ import torch
 from automerge.fidelity import Ladder
 from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.survival import MINIMUM
+from automerge.mating import STACKED, mate
 from automerge.optimizers import bayes_evolution
-from automerge.optimizers.bayes_evolution import OPERATOR, BayesEvolution
+from automerge.optimizers.bayes_evolution import OPERATOR, STACKED_FUSED, BayesEvolution
 from automerge.optimizers.random_search import RandomSearch
 from automerge.pareto import hypervolume
 from automerge.protocols import Optimizer, Space
@@ -352,3 +353,32 @@ def test_what_it_chooses_does_not_depend_on_the_number_of_threads(monkeypatch: p
     finally:
         torch.set_num_threads(before)
     assert set(threads) == {1}
+
+
+@pytest.mark.parametrize(
+    ("name", "costs", "expected"),
+    [
+        ("dis, fused blocks", (), STACKED_FUSED),
+        ("dis, fused blocks", (Objective("layers", "cost"),), STACKED),
+        ("dis", (), STACKED),
+    ],
+)
+def test_stacks_are_edited_less_where_weights_decide_and_depth_does_not(
+    monkeypatch: pytest.MonkeyPatch, name: str, costs: tuple[Objective, ...], expected: float
+) -> None:
+    shares = set()
+
+    def watched(*arguments: Any, stacked: float, **options: Any) -> Any:
+        shares.add(stacked)
+        return mate(*arguments, stacked=stacked, **options)
+
+    monkeypatch.setattr(bayes_evolution, "mate", watched)
+    landscape = Landscape(SPACES[name]())
+    ladder = Ladder(minimum=30, maximum=N_ITEMS)
+    optimizer = BayesEvolution(
+        space=landscape.space, objectives=(*OBJECTIVES, *costs), ladder=ladder, seed=0, n_initial=0, n_generations=1
+    )
+    optimizer.count_above(np.array([0.2, 0.2, *(-20.0 for _ in costs)]))
+    landscape.start(optimizer)
+    optimizer.ask()
+    assert shares == {expected}
