@@ -47,8 +47,8 @@ def refuse_lost(settings: Mapping[str, Any], command: str) -> None:
     if lost:
         lines = [f"  - {key}: {path}" for key, path in lost]
         key = lost[0][0]
-        quoted = ['"PATH"' if path in lost_starts else quoted(str(path)) for path in starts]
-        value = shlex.quote(f"start=[{','.join(quoted)}]") if key == "start" else f"{key}=PATH"
+        names = ['"PATH"' if path in lost_starts else quoted(str(path)) for path in starts]
+        value = shlex.quote(f"start=[{','.join(names)}]") if key == "start" else f"{key}=PATH"
         hint = f"if it has moved, say where it is now: {command} {value}"
         raise ValueError("\n".join(["these settings of the run lead to nothing:", *lines, hint]))
 

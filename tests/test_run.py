@@ -537,8 +537,8 @@ def test_the_space_is_told_of_the_weights_and_optimizers_refuse_their_options_be
         return components.build(spec, **given)
 
     monkeypatch.setattr(run, "_resident", fail)
-    monkeypatch.setattr(run, "build", refuse)
-    with pytest.raises(ValueError, match="n_initial should be larger"):
+    monkeypatch.setattr("automerge.parts.build", refuse)
+    with pytest.raises(ValueError, match="optimizer: n_initial should be larger"):
         run.assemble(make_settings(tmp_path, llama))
 
 

@@ -214,5 +214,5 @@ def test_options_that_cannot_be_are_refused_when_it_is_built(name: str, option: 
     space = SPACES["lfs"]()
     kind: Any = type(OPTIMIZERS[name](space, (Objective("a"),), Ladder(minimum=10, maximum=N_ITEMS), 0))
     options: dict[str, Any] = {option: value}
-    with pytest.raises(ValueError, match=f"{option}: expected a .* got {value!r}"):
+    with pytest.raises(ValueError, match=f"{option}: expected .*, got {value!r}"):
         kind(space=space, objectives=(Objective("a"),), ladder=Ladder(minimum=10, maximum=N_ITEMS), seed=0, **options)
