@@ -186,14 +186,16 @@ def _json_rows(file: Path) -> list[Row]:
     whole = text.lstrip().startswith("[")
     rows: list[Any] = []
     for number, part in enumerate([text] if whole else text.split("\n"), start=1):
+        if not part.strip():
+            continue
         try:
-            found = json.loads(part) if part.strip() else []
+            found = json.loads(part)
         except json.JSONDecodeError as fault:
             place = "" if whole else f"line {number}: "
             raise ValueError(
                 f"{file}: expected an object in every line, or one list of them ({place}{fault})"
             ) from fault
-        rows += found if isinstance(found, list) else [found]
+        rows += found if whole else [found]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise ValueError(f"{file}: expected rows such as {{'question': ...}}, got {row!r} as number {number}")

@@ -2,8 +2,8 @@
 
 Each evaluation is written in one transaction, in write-ahead mode with full synchronisation: when it ends, or, if it
 failed, with the next that does not. Killing the process at any moment loses at most the evaluations in flight and those
-that failed just before. The log is the truth; a search is resumed by running it
-again with the logged evaluations as answers.
+that failed just before. The log is the truth; a search is resumed by running it again with the logged evaluations as
+answers.
 """
 
 from __future__ import annotations

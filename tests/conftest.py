@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -58,3 +59,12 @@ def resident(llama: dict[str, Path], sources: list[CheckpointSource]) -> Residen
 def alignment(resident: ResidentModel) -> Alignment:
     """The layout of the toy Llamas."""
     return resident.sources.alignment
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch with two threads, whatever the machine and the tests before have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

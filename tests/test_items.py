@@ -66,6 +66,9 @@ def test_faulty_json_is_told_with_its_line(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n\n{"a": \n')
     with pytest.raises(ValueError, match=r"an object in every line, or one list of them \(line 3: "):
         load_rows(str(path))
+    path.write_text('{"a": 1}\n[{"a": 2}]\n')
+    with pytest.raises(ValueError, match=r"got \[\{'a': 2\}\] as number 2"):
+        load_rows(str(path))
     path.write_text('{"a": 1}\n7\n')
     with pytest.raises(ValueError, match="got 7 as number 2"):
         load_rows(str(path))

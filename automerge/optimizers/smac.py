@@ -58,8 +58,7 @@ class Smac:
 
     The forest learns from the trials at the highest rung that has any. References are told to SMAC at the highest rung,
     as far as its space can express them. Different configurations may be one model: it is evaluated once. A broken or
-    failed trial is told as crashed, with the worst cost of
-    the space or seen.
+    failed trial is told as crashed, with the worst cost of the space or seen.
     """
 
     def __init__(

@@ -332,6 +332,7 @@ def test_the_beginning_grows_with_the_sources_to_a_bound(n_sources: int, expecte
     assert own[expected] == OPERATOR
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_what_it_chooses_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums over more threads are rounded otherwise, with which a run could not go on under others."""
     landscape, optimizer = Landscape(lfs()), build(lfs(), n_initial=4)
@@ -344,14 +345,9 @@ def test_what_it_chooses_does_not_depend_on_the_number_of_threads(monkeypatch: p
         return believe(self, trials)
 
     monkeypatch.setattr(Beliefs, "landscape", watched)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        searched(landscape, optimizer, 300, started=True)
-        optimizer.promising(3)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    searched(landscape, optimizer, 300, started=True)
+    optimizer.promising(3)
+    assert torch.get_num_threads() == 2
     assert set(threads) == {1}
 
 

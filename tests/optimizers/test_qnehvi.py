@@ -137,6 +137,7 @@ def test_the_global_generator_of_torch_is_neither_used_nor_changed() -> None:
     assert proposals(1) == proposals(2)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_what_it_chooses_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     space = small()
     optimizer = QNoisyExpectedHypervolume(
@@ -150,10 +151,6 @@ def test_what_it_chooses_does_not_depend_on_the_number_of_threads(monkeypatch: p
         return maximum(self, rng)
 
     monkeypatch.setattr(QNoisyExpectedHypervolume, "_maximum", watched)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        searched(optimizer, space, TASKS, 4)
-    finally:
-        torch.set_num_threads(before)
+    searched(optimizer, space, TASKS, 4)
     assert threads == [1]
+    assert torch.get_num_threads() == 2
