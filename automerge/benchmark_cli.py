@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from automerge.composition import composed
 from automerge.log import refuse_simulated
 from automerge.options import whole_faults
-from automerge.terminal import show_benchmark, show_notes, show_table, show_validation
+from automerge.terminal import show_benchmark, show_line, show_notes, show_table, show_validation
 
 console = Console(stderr=False)
 
@@ -74,7 +75,7 @@ def _validate(arguments: list[str]) -> None:
             seed=options.seed,
         )
     show_validation(console, found)
-    console.print(f"all figures: {options.folder / 'CARD.md'}", highlight=False, soft_wrap=True)
+    show_line(console, f"all figures: {options.folder / 'CARD.md'}")
 
 
 def _compare(arguments: list[str]) -> None:
@@ -107,12 +108,12 @@ def _compare(arguments: list[str]) -> None:
         range(own["seeds"]),
         options.to,
         jobs=options.jobs,
-        tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+        tell=partial(show_line, console),
     )
     write_figures(found, options.to)
     show_table(console, f"on the surrogate benchmark {found.benchmark}", rows(found, brief=True))
     show_notes(console, notes(found), [])
-    console.print(f"figure: {options.to / CURVES}, whole table: {options.to / TABLE}", highlight=False, soft_wrap=True)
+    show_line(console, f"figure: {options.to / CURVES}, whole table: {options.to / TABLE}")
 
 
 COMPARED: Mapping[str, Any] = {"optimizers": [], "seeds": 10, "trials": 200, "workers": 1}

@@ -17,6 +17,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from automerge import benchmark_cli
 from automerge.check.settings import complete
 from automerge.composition import config_folder, plain, refuse_faulty_files, register_resolvers
 from automerge.log import LOG, RunLog, refuse_simulated
-from automerge.terminal import show_benchmark, show_findings, show_notes
+from automerge.terminal import show_benchmark, show_fault, show_findings, show_line, show_notes
 
 USAGE = """\
 automerge finds the best merges of language models by itself.
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "export": _export,
     }
     if command not in commands:
-        console.print(USAGE, markup=False, highlight=False, soft_wrap=True)
+        show_line(console, USAGE)
         sys.exit(0 if command in ("--help", "-h", "help") else 2)
     try:
         commands[command](rest)
@@ -71,11 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console(stderr=True).print("stopped")
         sys.exit(130)
     except MISTAKES as fault:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
+        show_fault(fault)
         sys.exit(2)
 
 
 def _search(arguments: list[str]) -> None:
+    if joined := [text for text in arguments if text.startswith("--resume=")]:
+        # Hydra's own options take their value after `=` as well.
+        at = arguments.index(joined[0])
+        arguments = [*arguments[:at], *joined[0].split("=", 1), *arguments[at + 1 :]]
     if "--resume" in arguments:
         from automerge.parts import changes, listed  # noqa: PLC0415 (each command loads what it needs)
         from automerge.relocation import changed, refuse_lost  # noqa: PLC0415
@@ -108,6 +113,11 @@ def _start(folder: Path) -> str:
     return shlex.quote(f"start=[{quoted(str(folder))}]")
 
 
+def _resume(folder: Path) -> str:
+    """The command that goes on with the run in a folder, as it is typed."""
+    return f"automerge search --resume {shlex.quote(str(folder))}"
+
+
 def _stored(folder: Path) -> dict[str, Any]:
     """The settings that a run was started with."""
     if not (folder / LOG).is_file():
@@ -131,10 +141,8 @@ def _check(arguments: list[str]) -> None:
                 f"{len(parts.sources.names)} sources beside the base, {parts.sources.alignment.n_layers} layers, "
                 f"{parts.sources.n_bytes / 2**20:.1f} MiB of weights"
             )
-        console.print(
-            f"all is well: {what}, {len(parts.space.genes)} genes, "
-            f"fidelities {', '.join(map(str, parts.ladder.rungs))} items"
-        )
+        fidelities = ", ".join(map(str, parts.ladder.rungs))
+        show_line(console, f"all is well: {what}, {len(parts.space.genes)} genes, fidelities {fidelities} items")
 
     # A check leaves nothing behind.
     _hydra([*arguments, "hydra.output_subdir=null", "hydra.run.dir=."], check)
@@ -150,7 +158,7 @@ def _check_live(settings: Mapping[str, Any], parts: Any) -> None:
         console.print(cosines)
     console.print(overview.estimate_table(found))
     if parts.starts:
-        console.print(f"given recipes: {', '.join(parts.starts)}", markup=False, highlight=False, soft_wrap=True)
+        show_line(console, f"given recipes: {', '.join(parts.starts)}")
     tied = bool(parts.model.lm.model.config.get_text_config().tie_word_embeddings)
     notes = [f"{name}: {folder}" for name, folder in parts.family.folders.items()]
     notes += overview.layout_notes(parts.sources.alignment, tied=tied)
@@ -162,10 +170,13 @@ def _report(arguments: list[str]) -> None:
 
     parser = argparse.ArgumentParser("automerge report", description="Writes the report of a run into its folder.")
     parser.add_argument("run", type=Path)
-    parser.add_argument("--baseline", type=Path, help="folder of another run to show beside it")
+    parser.add_argument("--baseline", type=Path, help="folder of another run to show beside it (as set)")
     options = parser.parse_args(arguments)
-    write_report(options.run, baseline=options.baseline)
-    console.print(f"report: {options.run / 'report.html'}", highlight=False, soft_wrap=True)
+    if options.baseline is not None:
+        write_report(options.run, baseline=options.baseline)
+    else:
+        _write_report(options.run, _stored(options.run)["report"]["baseline"])
+    show_line(console, f"report: {options.run / 'report.html'}")
 
 
 def _export(arguments: list[str]) -> None:
@@ -192,14 +203,14 @@ def _export(arguments: list[str]) -> None:
     refuse_simulated(
         options.run,
         "its recipes were merged nowhere. To try the best of them on models, search with the sources and the space of "
-        f"the benchmark's own runs and begin from this one: automerge search ... start=[{options.run}]",
+        f"the benchmark's own runs and begin from this one: automerge search ... {_start(options.run)}",
     )
     if others := [text for text in options.overrides if not text.startswith("source.")]:
         raise ValueError(f"an export can be told only where models are, as source.base=DIR, got {', '.join(others)}")
     stored = _stored(options.run)
     settings = changed(stored, options.overrides)
-    # It reads no task and no recipe to start from.
-    refuse_lost({**settings, "task": {}, "start": []}, f"automerge export {shlex.join(arguments)}")
+    # It reads no task, no recipe to start from and no other run.
+    refuse_lost({**settings, "task": {}, "start": [], "report": {}}, f"automerge export {shlex.join(arguments)}")
     if found := changes(stored, settings):
         raise ValueError(listed("these settings", found, "change in an export"))
     adapter = Adapter(max_rank=options.max_rank) if options.as_adapter else None
@@ -213,20 +224,23 @@ def _export(arguments: list[str]) -> None:
     )
     if written is not None:
         console.print(f"rank {written.rank}, differs from the merge by {100 * written.error:.2g} %", highlight=False)
-    console.print(f"model: {options.to}", highlight=False, soft_wrap=True)
+    show_line(console, f"model: {options.to}")
 
 
 def _hydra(arguments: list[str], job: Any) -> None:
     """Composes the configuration from command-line arguments as Hydra does and gives it to the job, once a run."""
     register_resolvers()
+    failed: list[str] = []
 
     def task(config: DictConfig) -> None:
         try:
             job(plain(config))
         except MISTAKES as fault:
             # Left to itself, Hydra wraps a message in its own traceback.
-            Console(stderr=True).print(f"[bold red]error:[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
-            sys.exit(2)
+            show_fault(fault)
+            if not _is_one_of_several():
+                sys.exit(2)
+            failed.append(" ".join(HydraConfig.get().overrides.task))
 
     # Hydra takes overrides only in one row, but people write flags between them.
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
@@ -235,6 +249,15 @@ def _hydra(arguments: list[str], job: Any) -> None:
     refuse_faulty_files([config_folder(), *_config_folders(flags)], overrides)
     sys.argv = ["automerge search", *flags, *overrides]
     hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
+    if failed:
+        lines = "".join(f"\n  - {overrides}" for overrides in failed)
+        raise RuntimeError(f"{len(failed)} of these runs ended with an error, told above:{lines}")
+
+
+def _is_one_of_several() -> bool:
+    """Whether this is a run of a multirun whose others come after it in this process."""
+    config = HydraConfig.get()
+    return config.mode == RunMode.MULTIRUN and str(config.launcher["_target_"]).endswith(".BasicLauncher")
 
 
 def _config_folders(flags: Sequence[str]) -> Iterator[Path]:
@@ -252,6 +275,16 @@ def _is_simulated(settings: Mapping[str, Any]) -> bool:
 
 def _assemble(settings: Mapping[str, Any], log: Path | None = None) -> Any:
     """The parts of a search, which goes on where the file `log` is there."""
+    from automerge.report.baseline import refuse_other  # noqa: PLC0415 (each command loads what it needs)
+
+    parts = _assembled(settings, log)
+    if baseline := settings["report"]["baseline"]:
+        # At the end of the search would be late to say so.
+        refuse_other(Path(baseline), parts.objectives, parts.constraints)
+    return parts
+
+
+def _assembled(settings: Mapping[str, Any], log: Path | None) -> Any:
     if _is_simulated(settings):
         from automerge.benchmark.simulation import assemble as simulated  # noqa: PLC0415
 
@@ -325,11 +358,10 @@ def _quieten() -> None:
 def _run(settings: Mapping[str, Any], folder: Path) -> None:
     from automerge.parts import search  # noqa: PLC0415
     from automerge.progress import follow  # noqa: PLC0415
-    from automerge.report import write_report  # noqa: PLC0415
 
     parts = _assemble(settings, folder / LOG)
     folder.mkdir(parents=True, exist_ok=True)
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    show_line(console, f"run folder: {folder}")
     if _is_simulated(settings):
         show_notes(console, _simulation_notes(parts), _constraint_warnings(parts))
     else:
@@ -339,23 +371,34 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
         try:
             follow(search(settings, parts, log), console)
         except KeyboardInterrupt:
-            console.print(f"stopped; go on with: automerge search --resume {folder}", highlight=False, soft_wrap=True)
+            show_line(console, f"stopped; go on with: {_resume(folder)}")
             sys.exit(130)
         except sqlite3.OperationalError as fault:
             raise OSError(
                 f"the log could not be written ({fault}); every evaluation before this one is kept: "
-                f"mend the disk, then automerge search --resume {folder}"
+                f"mend the disk, then {_resume(folder)}"
             ) from fault
-    baseline = settings["report"]["baseline"]
-    with console.status("writing the report"):
-        findings = write_report(folder, baseline=Path(baseline) if baseline else None)
+    findings = _write_report(folder, settings["report"]["baseline"])
     show_findings(console, findings)
-    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    show_line(console, f"report: {folder / 'report.html'}")
     if findings.recommended and not findings.simulated:
-        console.print(f"a model: automerge export {folder} --point 1 --to DIR", highlight=False, soft_wrap=True)
+        show_line(console, f"a model: automerge export {shlex.quote(str(folder))} --point 1 --to DIR")
     if not _is_simulated(settings):
         # Last, because a folder in its place that must not be replaced ends the command.
         show_benchmark(console, _fit_benchmark(folder), folder / "benchmark")
+
+
+def _write_report(folder: Path, baseline: str | None) -> Any:
+    """The findings of a run, with its report written; without the baseline if that cannot be compared with it."""
+    from automerge.report import write_report  # noqa: PLC0415
+
+    with console.status("writing the report"):
+        if baseline:
+            try:
+                return write_report(folder, baseline=Path(baseline))
+            except (ValueError, OSError) as fault:
+                show_notes(console, [], [f"the report is without its baseline: {fault}"])
+        return write_report(folder)
 
 
 def _fit_benchmark(folder: Path) -> Mapping[str, Mapping[str, float]]:
@@ -363,10 +406,6 @@ def _fit_benchmark(folder: Path) -> Mapping[str, Mapping[str, float]]:
 
     with console.status("fitting the surrogate benchmark"):
         return export_benchmark([folder], folder / "benchmark")
-
-
-def _escaped(fault: BaseException) -> str:
-    return str(fault).replace("[", "\\[")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from itertools import product
@@ -58,10 +59,26 @@ def _refuse_faulty(file: Path) -> None:
 
 
 def register_resolvers() -> None:
-    """Teaches OmegaConf `${zoo:PATH}`, a file of the embedded zoo."""
+    """Teaches OmegaConf `${zoo:PATH}`, a file of the embedded zoo, and `${folder_name:TEXT}`."""
     from automerge import zoo  # noqa: PLC0415
 
     OmegaConf.register_new_resolver("zoo", zoo.path, replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
+LONGEST_NAME = 150
+"""Most characters of a run's folder: file systems take 255 bytes, and files lie below it."""
+
+
+def folder_name(text: str) -> str:
+    """The text as the name of one folder that needs no quotes in a shell, other texts as other names.
+
+    Overrides may hold paths, which would be folders in folders, and be longer than names may be.
+    """
+    name = re.sub(r"[^\w.,=+-]+", "_", text, flags=re.ASCII)
+    if name == text and len(name) <= LONGEST_NAME and name not in (".", ".."):
+        return name
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -238,6 +238,8 @@ def _without(section: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with absolute paths, so that a run can be resumed and exported from anywhere."""
     settings = complete(settings)
+    if baseline := settings["report"]["baseline"]:
+        settings = {**settings, "report": {**settings["report"], "baseline": _resolved(baseline)}}
     if benchmark := settings["benchmark"]:
         return {**settings, "benchmark": {**benchmark, "path": _resolved(str(benchmark["path"]))}}
     source = settings["source"]

@@ -17,6 +17,9 @@ from automerge.composition import plain, register_resolvers
 from automerge.items import SUFFIXES
 from automerge.parts import SPLITS
 
+OPTIONAL = ("report.baseline",)
+"""Paths that a run may do without: null takes them away."""
+
 
 def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The settings with the values that overrides name, such as `source.base=/data/base`.
@@ -44,6 +47,8 @@ def refuse_lost(settings: Mapping[str, Any], command: str) -> None:
     starts = settings.get("start") or []
     lost_starts = [path for path in starts if isinstance(path, str) and not _exists(path)]
     lost += [("start", path) for path in lost_starts]
+    baseline = (settings.get("report") or {}).get("baseline")
+    lost += [("report.baseline", baseline)] if baseline and not _exists(baseline) else []
     if lost:
         lines = [f"  - {key}: {path}" for key, path in lost]
         key = lost[0][0]
@@ -98,7 +103,7 @@ def _refuse_other_kind(key: str, old: Any, new: Any) -> None:
     if isinstance(old, Mapping):
         for name in old:
             _refuse_other_kind(f"{key}.{name}", old[name], new[name])
-    elif isinstance(old, str) and not isinstance(new, str):
+    elif isinstance(old, str) and not isinstance(new, str) and not (new is None and key in OPTIONAL):
         raise ValueError(f"{key}: expected text, got {new!r}; put quotes around it")
     elif isinstance(old, list) and not isinstance(new, list):
         raise ValueError(f"{key}: expected a list, got {new!r}; write {key}=[...]")

@@ -9,14 +9,26 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 
 def show_notes(console: Console, notes: Sequence[str], warnings: Sequence[str]) -> None:
     """A line for every note, and in colour for every warning."""
     for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        show_line(console, note)
     for warning in warnings:
         console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True, style="yellow")
+
+
+def show_line(console: Console, text: str) -> None:
+    """One line as it is: folders of runs have names that Rich would read as markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_fault(fault: BaseException) -> None:
+    """The message of a fault, on the standard error."""
+    message = Text.assemble(("error: ", "bold red"), str(fault))
+    Console(stderr=True).print(message, highlight=False, soft_wrap=True)
 
 
 def show_table(console: Console, title: str, rows: Sequence[Sequence[str]]) -> None:
@@ -32,11 +44,11 @@ def show_table(console: Console, title: str, rows: Sequence[Sequence[str]]) -> N
 
 def show_findings(console: Console, findings: Any) -> None:
     """The conclusion and the front; with one objective, the differences to sources and the best uniform merge."""
-    console.print(findings.conclusion, markup=False, highlight=False, soft_wrap=True)
+    show_line(console, findings.conclusion)
     if findings.simulated:
         console.print(findings.simulated, markup=False, highlight=False, soft_wrap=True, style="yellow")
     if findings.bounds:
-        console.print(f"constraints: {findings.bounds}", markup=False, highlight=False, soft_wrap=True)
+        show_line(console, f"constraints: {findings.bounds}")
     if findings.headline is not None:
         console.print(_differences(findings.headline))
     console.print(_front(findings.history))
@@ -58,7 +70,7 @@ def _front(history: Any) -> Table:
     table = Table(title="on test items, which the search never saw", title_justify="left")
     table.add_column("model")
     for objective in history.objectives:
-        table.add_column(objective.name, justify="right")
+        table.add_column(escape(objective.name), justify="right")
     for number, trial in enumerate(history.recommended, start=1):
         _add_row(table, history, trial, f"point {number} ({history.name(trial)})")
     table.add_section()
@@ -72,7 +84,7 @@ def _front(history: Any) -> Table:
 def _add_row(table: Table, history: Any, trial: int, label: str) -> None:
     values = history.test_values(trial)
     cells = list(_cells(history, values)) if values is not None else ["not tested"] * len(history.objectives)
-    table.add_row(label, *cells)
+    table.add_row(escape(label), *cells)
 
 
 def _cells(history: Any, values: Any) -> Iterator[str]:
@@ -84,19 +96,16 @@ def show_benchmark(console: Console, quality: Mapping[str, Mapping[str, float]],
     """How good the surrogate in this folder is, by task, and which tasks have none."""
     from automerge.benchmark.fit import MINIMUM  # noqa: PLC0415 (lightgbm takes its time)
 
-    table = Table(title=f"surrogate benchmark in {folder}, by cross-validation", title_justify="left")
+    table = Table(title=f"surrogate benchmark in {escape(str(folder))}, by cross-validation", title_justify="left")
     for column in ("task", "trials", "R2", "Kendall tau"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task, figures in quality.items():
         numbers = (f"{figures[key]:.2f}" if figures[key] == figures[key] else "-" for key in ("r2", "kendall_tau"))
-        table.add_row(task, str(int(figures["n_trials"])), *numbers)
+        table.add_row(escape(task), str(int(figures["n_trials"])), *numbers)
     console.print(table)
     if few := [task for task, figures in quality.items() if figures["n_trials"] < MINIMUM]:
-        console.print(
-            f"fewer than {MINIMUM} trials of {', '.join(few)}: {folder} holds a table of them, but no models",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+        show_line(
+            console, f"fewer than {MINIMUM} trials of {', '.join(few)}: {folder} holds a table of them, but no models"
         )
 
 

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from automerge import cli, components, zoo
 from automerge.composition import composed
+from automerge.export.model import export_run
 from automerge.history import History
 from automerge.log import LOG, RunLog
 from automerge.measures import measure
@@ -164,6 +165,45 @@ def test_searching_on_a_benchmark(
         with pytest.raises(SystemExit, match="2"):
             cli.main(command)
         assert "run is a simulated run: " in capsys.readouterr().err
+
+
+def test_a_run_of_several_that_fails_does_not_keep_the_others_from_running(tmp_path: Path) -> None:
+    several = ("-m", "budget.trials=0,-1", "start=[/runs/one]")
+    said = automerge("search", "problem=benchmark", "benchmark.path=gone", *several, cwd=tmp_path, code=2)
+    for trials in (0, -1):
+        assert f"budget.trials: expected a whole number from 1, got {trials}" in said
+    assert "error: 2 of these runs ended with an error, told above:" in said
+    assert "  - problem=benchmark benchmark.path=gone budget.trials=-1 start=[/runs/one]" in said
+    runs = list((tmp_path / "runs" / "benchmark").glob("*/*/.hydra"))
+    assert len(runs) == 2, "paths in overrides make no folders within folders"
+
+
+def test_a_run_that_recommends_nothing_is_reported_and_told_so_by_the_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "task=[zoo_sort] once"
+    example_run(folder)
+    with RunLog(folder / LOG) as log:
+        log.write_settings({"recommended": []})
+    cli.main(["report", str(folder)])
+    assert f"report: {folder / 'report.html'}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="the run recommends no model"):
+        export_run(folder, tmp_path / "model", point=1)
+
+
+def test_a_report_that_cannot_have_its_baseline_is_written_without_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example_run(tmp_path / "run")
+    with RunLog(tmp_path / "run" / LOG) as log:
+        config = log.settings()["config"]
+        log.write_settings({"config": {**config, "report": {**config["report"], "baseline": str(tmp_path / "gone")}}})
+    cli.main(["report", str(tmp_path / "run")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: the report is without its baseline: " in said
+    assert (tmp_path / "run" / "report.html").is_file()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["report", str(tmp_path / "run"), "--baseline", str(tmp_path / "gone")])
 
 
 @pytest.mark.slow

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from automerge.check import settings as preflight
-from automerge.composition import composed, config_folder, refuse_faulty_files
+from automerge.composition import LONGEST_NAME, composed, config_folder, folder_name, refuse_faulty_files
 
 CONF = config_folder()
 GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "problem", "experiment")
@@ -89,3 +90,14 @@ def test_a_benchmark_takes_the_place_of_sources_tasks_and_space() -> None:
 def test_what_does_not_compose_says_why() -> None:
     with pytest.raises(ValueError, match=r"these settings do not compose: .*optimizer/nothing"):
         composed(["optimizer=nothing"])
+
+
+def test_folders_of_runs_are_called_by_their_overrides_where_these_are_names() -> None:
+    assert folder_name("optimizer=tpe,seed=0,budget.trials=1_000") == "optimizer=tpe,seed=0,budget.trials=1_000"
+    texts = ["start=[/a/b]", "start=[/a_b]", "..", "a" * 400, "a" * 401, "constraints=['layers <= 3']", "größe=1"]
+    names = [folder_name(text) for text in texts]
+    assert len(set(names)) == len(texts)
+    for name in names:
+        assert shlex.quote(name) == name
+        assert "/" not in name
+        assert len(name) <= LONGEST_NAME + 9

@@ -113,6 +113,14 @@ def test_a_lost_recipe_is_told_with_the_whole_list_that_it_stands_in(tmp_path: P
     assert changed(settings, command[-1:])["start"] == [str(kept), "PATH"]
 
 
+def test_another_run_to_compare_with_may_have_moved_or_be_left_out(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "source": {}, "task": {}, "report": {"baseline": str(tmp_path / "gone")}}
+    with pytest.raises(ValueError, match=r"report\.baseline: .*gone\n.* COMMAND report\.baseline=PATH"):
+        refuse_lost(settings, "COMMAND")
+    for value in (f"'{tmp_path}'", "null"):
+        refuse_lost(changed(settings, [f"report.baseline={value}"]), "COMMAND")
+
+
 def test_what_is_no_path_is_left_to_the_check_of_the_settings() -> None:
     settings = changed({**SETTINGS, "source": {}, "task": {}}, ["start=[2024, null]"])
     refuse_lost(settings, "")

@@ -6,6 +6,7 @@ The folder appears whole or not at all: it is written beside its place and renam
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -57,8 +58,14 @@ def export_run(
         history = History.of(log)
         settings = log.settings()
     if point is not None:
+        if "recommended" not in settings:
+            command = f"automerge search --resume {shlex.quote(str(run))}"
+            raise ValueError(f"the run has not ended, so it recommends nothing yet: {command}")
         if not history.recommended:
-            raise ValueError(f"the run has not ended, so it recommends nothing yet: automerge search --resume {run}")
+            raise ValueError(
+                "the run recommends no model: none keeps the constraints or dominates the reference point, as its "
+                "report says; choose any of its trials by --trial"
+            )
         if not 1 <= point <= len(history.recommended):
             raise ValueError(
                 f"the run recommends points 1..{len(history.recommended)}, got {point}; see its report.html"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from automerge.history import History, eligible
-from automerge.log import LOG, EvaluationRow, RunLog
+from automerge.log import EvaluationRow
 from automerge.protocols import ReferenceKind
-from automerge.records import REFERENCE, Objective, Split
+from automerge.records import REFERENCE, Split
+from automerge.report.baseline import bounds, comparable, read
 from automerge.report.comparison import Comparison, compare
 from automerge.report.headline import Headline, headline
 from automerge.report.points import Point, shown
@@ -126,7 +127,7 @@ class Findings:
     @property
     def bounds(self) -> str:
         """The constraints as users write them, empty if there are none."""
-        return _bounds(self.history)
+        return bounds(self.history.constraints)
 
     @property
     def conclusion(self) -> str:
@@ -144,13 +145,22 @@ class Findings:
         if "sources_and_uniform" not in found.gains:
             return f"The recommended front has a hypervolume of {found.sets['recommended'].text} on test items."
         sentence = _front_sentence(found) if self.headline is None else self.headline.sentence
-        return sentence + (_excluded(self) if self.bounds else "")
+        return sentence + self._untested + (_excluded(self) if self.bounds else "")
+
+    @property
+    def _untested(self) -> str:
+        """How many of the recommended models the figures leave out, because they have no test results."""
+        lacking = [point for point in self.recommended if None in point.test]
+        if not lacking:
+            return ""
+        have = "has" if len(lacking) == 1 else "have"
+        return f" {len(lacking)} of the {_count(self.recommended, 'recommended model')} {have} no test result."
 
 
 def find(run: Path, *, baseline: Path | None = None) -> Findings:
     """The findings of the run in a folder. Raises as `write_report` does."""
-    history, settings = _read(run)
-    other = None if baseline is None else _comparable(baseline, history)
+    history, settings = read(run)
+    other = None if baseline is None else comparable(baseline, history)
     points = shown(history, other)
     return Findings(
         run=run,
@@ -162,31 +172,6 @@ def find(run: Path, *, baseline: Path | None = None) -> Findings:
         trajectory=_steps(history),
         baseline_trajectory=() if other is None else _steps(other),
     )
-
-
-def _read(run: Path) -> tuple[History, dict[str, Any]]:
-    with RunLog(run / LOG, read_only=True) as log:
-        return History.of(log), log.settings()
-
-
-def _comparable(baseline: Path, history: History) -> History:
-    """The history of the baseline, measured from the reference point of the run it is compared with."""
-    other, _ = _read(baseline)
-    if other.objectives != history.objectives:
-        expected, got = (", ".join(map(_spelled, each.objectives)) for each in (history, other))
-        raise ValueError(f"the baseline {baseline} should have the objectives {expected}, got {got}; run it with these")
-    if set(other.constraints) != set(history.constraints):
-        expected, got = (_bounds(each) or "none" for each in (history, other))
-        raise ValueError(f"the baseline {baseline} should have the constraints {expected}, got {got}; run it with them")
-    if history.tests and not other.tests:
-        raise ValueError(f"the baseline {baseline} should be tested as this run is, but has no test; resume it first")
-    return replace(other, reference_point=history.reference_point)
-
-
-def _spelled(objective: Objective) -> str:
-    """An objective by its name, and a weighted mean by its shares too."""
-    shares = ", ".join(f"{task} {share:.3g}" for task, share in objective.weights)
-    return f"{objective.name} ({shares})" if shares else objective.name
 
 
 def _steps(history: History) -> tuple[tuple[int, float], ...]:
@@ -208,15 +193,13 @@ def _front_sentence(found: Volumes) -> str:
     elif ratio >= 2:
         verdict = f"dominates {ratio:.1f} times the hypervolume of"
     else:
-        verdict = f"dominates {100 * abs(ratio - 1):.0f} % {'more' if ratio > 1 else 'less'} hypervolume than"
+        difference = 100 * abs(ratio - 1)
+        percent = f"{difference:.0f} %" if difference >= 1 else "less than 1 %"
+        verdict = f"dominates {percent} {'more' if ratio > 1 else 'less'} hypervolume than"
     return (
         f"On test items the recommended front {verdict} the sources and uniform merges together: "
         f"{own.text} against {base.text}, a difference of {gain.signed}."
     )
-
-
-def _bounds(history: History) -> str:
-    return ", ".join(constraint.text for constraint in history.constraints)
 
 
 def _excluded(findings: Findings) -> str:
@@ -243,8 +226,8 @@ def _nothing(history: History) -> str:
         if value is not None
     )
     return (
-        f"No model evaluated on all search items keeps all constraints ({_bounds(history)}), so none is recommended; "
-        f"{history.name(closest.id)} comes closest with {told}."
+        f"No model evaluated on all search items keeps all constraints ({bounds(history.constraints)}), so none is "
+        f"recommended; {history.name(closest.id)} comes closest with {told}."
     )
 
 

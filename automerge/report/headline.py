@@ -49,7 +49,8 @@ class Headline(NamedTuple):
     @property
     def sentence(self) -> str:
         """What was found, in one sentence."""
-        rivals = [(title, row) for title, row in (("best source", self.source), (self.title, self.uniform)) if row]
+        source = f"best {'other ' * (self.best.kind == 'source')}source"
+        rivals = [(title, row) for title, row in ((source, self.source), (self.title, self.uniform)) if row]
         if self.best.kind in ("source", "uniform") and all(row.value.mean <= self.value.mean for _, row in rivals):
             return (
                 f"On test items no recommended model beats the best source or uniform merge, {self.best.name}, which "
