@@ -9,13 +9,16 @@ from typing import NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import safe_open
 
-FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja", "*.py"]
+from automerge.weight_files import opened
+
+FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
 """What is fetched from the hub; code runs only under `trust_remote_code`."""
 
 TOKENIZERS = (
     "*.model",
+    "*.tiktoken",
+    "tekken.json",
     "tokenizer*",
     "special_tokens_map.json",
     "vocab*",
@@ -55,9 +58,12 @@ class Header(NamedTuple):
 
 
 def headers(path: Path) -> dict[str, Header]:
-    """Shape and dtype of every tensor in a safetensors file. Raises ValueError for a dtype that torch lacks."""
+    """Shape and dtype of every tensor in a safetensors file.
+
+    Raises ValueError for a dtype that torch lacks, OSError for a damaged file.
+    """
     found = {}
-    with safe_open(path, framework="pt") as file:
+    with opened(path) as file:
         for name in file.keys():  # noqa: SIM118 (no mapping)
             view = file.get_slice(name)
             if view.get_dtype() not in DTYPES:

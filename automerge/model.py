@@ -63,8 +63,8 @@ def load_causal_lm(
     if vocabulary is not None:
         if model.get_input_embeddings().weight.shape[0] != vocabulary.n_rows:
             model.resize_token_embeddings(vocabulary.n_rows, mean_resizing=False)
-        if vocabulary.eos_token_id is not None and model.generation_config is not None:
-            model.generation_config.eos_token_id = vocabulary.eos_token_id
+        if vocabulary.eos_token_ids and model.generation_config is not None:
+            model.generation_config.eos_token_id = list(vocabulary.eos_token_ids)
     model.to(device)
     return CausalLM(model, tokenizer, batch_tokens=batch_tokens)
 

@@ -13,7 +13,7 @@ import automerge
 ROOT = Path(automerge.__file__).parent
 
 LAYERS = [
-    {"recipe", "records", "tensors"},
+    {"recipe", "records", "tensors", "weight_files"},
     {"protocols"},
     {
         "alignment",

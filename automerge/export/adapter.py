@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from automerge.export.low_rank import Changes, Product, merged_changes
 from automerge.lora.settings import CONFIG, PREFIX, WEIGHTS, factor_names, swap
 from automerge.protocols import Source
 from automerge.recipe import Recipe
+from automerge.weight_files import save
 
 DTYPES = (torch.float32, torch.bfloat16)
 """What factors can be written in."""
@@ -70,7 +70,7 @@ def write_adapter(
     written = Written(max(product.up.shape[1] for product in products.values()), _error(exact.products, products))
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file(_tensors(changes), unfinished / WEIGHTS, metadata={"format": "pt"})
+        save(_tensors(changes), unfinished / WEIGHTS)
         config = {**_config(changes), "base_model_name_or_path": base_model}
         (unfinished / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")

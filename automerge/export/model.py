@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from automerge.binding import bind
 from automerge.export.adapter import Written, publish, write_adapter
@@ -29,8 +28,10 @@ from automerge.mergekit import to_yaml
 from automerge.pareto import interval
 from automerge.recipe import BASE, Recipe
 from automerge.records import Result
+from automerge.resident.placement import gigabytes
 from automerge.sources.adapter import is_adapter
 from automerge.stacking import origins, stacked_config
+from automerge.weight_files import save
 
 CONFIGS = ("config.json", "generation_config.json")
 """Files of the base that the merged model takes over; those of the tokenizer too, unless the vocabulary grew."""
@@ -133,10 +134,11 @@ def export_recipe(
     if stacked:
         _refuse_unloadable(family, stacked, {name: h.shape for name, h in resident.headers(recipe).items()})
     to.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_full(to.parent, sum(header.n_bytes for header in resident.headers(recipe).values()))
     unfinished = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
-        _save_weights(resident, recipe, unfinished)
         _save_config(family, stacked, unfinished)
+        _save_weights(resident, recipe, unfinished)
         (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")
         if paths is not None:
             card += _save_translation(recipe, resident, paths, unfinished)
@@ -146,6 +148,16 @@ def export_recipe(
     except BaseException:
         shutil.rmtree(unfinished)
         raise
+
+
+def _refuse_full(folder: Path, n_bytes: int) -> None:
+    """Raises OSError if the file system of a folder has no room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise OSError(
+            f"the model takes {gigabytes(n_bytes)}, and {folder.resolve()} has {gigabytes(free)} free; name another "
+            "place, or make room"
+        )
 
 
 def _refuse_changed(resident: ResidentSources, fingerprints: Mapping[str, str] | None) -> None:
@@ -188,7 +200,8 @@ def _save_config(family: Family, stacked: Mapping[str, Any], folder: Path) -> No
         shutil.copy(path, folder / path.name)
     config.update(stacked)
     config["vocab_size"] = vocabulary.n_rows
-    ends = {} if vocabulary.eos_token_id is None else {"eos_token_id": vocabulary.eos_token_id}
+    first, *others = vocabulary.eos_token_ids or (None,)
+    ends = {} if first is None else {"eos_token_id": [first, *others] if others else first}
     (folder / "config.json").write_text(json.dumps({**config, **ends}, indent=2) + "\n")
     generation = folder / "generation_config.json"
     if ends and generation.is_file():
@@ -215,7 +228,7 @@ def _save_weights(resident: ResidentSources, recipe: Recipe, folder: Path) -> No
         broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
         if broken:
             raise ValueError(f"merging gives NaN or infinity in {', '.join(broken[:4])}; this recipe makes no model")
-        save_file(state, folder / file, metadata={"format": "pt"})
+        save(state, folder / file)
         weight_map.update(dict.fromkeys(state, file))
     if len(files) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}

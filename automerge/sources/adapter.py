@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from automerge.folders import headers, resolve
 from automerge.lora.settings import CONFIG, WEIGHTS, read_settings, swap
 from automerge.lora.sites import Site, find_sites
 from automerge.protocols import LowRank, Source
+from automerge.weight_files import opened
 
 
 class AdapterSource:
@@ -110,7 +110,7 @@ class AdapterSource:
         return LowRank(up.contiguous(), down.contiguous(), scale)
 
     def _read(self, key: str) -> Tensor:
-        with safe_open(self._file, framework="pt") as file:
+        with opened(self._file) as file:
             tensor: Tensor = file.get_tensor(key)
         return tensor
 

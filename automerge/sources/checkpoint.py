@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from automerge.folders import Header, headers, resolve
 from automerge.protocols import LowRank
+from automerge.weight_files import opened
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -42,7 +42,7 @@ class CheckpointSource:
     def tensor(self, name: str) -> Tensor:
         """The tensor of that name in its stored dtype, on the CPU. Raises KeyError for an unknown name."""
         self._refuse_unknown(name)
-        with safe_open(self._files[name], framework="pt") as file:
+        with opened(self._files[name]) as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
 
@@ -55,7 +55,12 @@ class CheckpointSource:
     def _headers(self) -> dict[str, Header]:
         found: dict[str, Header] = {}
         for path in sorted(set(self._files.values())):
-            found.update(headers(path))
+            found.update({name: header for name, header in headers(path).items() if self._files.get(name) == path})
+        if absent := sorted(self._files.keys() - found.keys()):
+            raise ValueError(
+                f"{self.folder}: {INDEX} names tensors that its files do not hold: {', '.join(absent[:4])}; copy or "
+                "download the folder again"
+            )
         return found
 
     def _refuse_unknown(self, name: str) -> None:
@@ -64,15 +69,19 @@ class CheckpointSource:
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:
+    """The file of every tensor by name: one file comes before an index, as in `transformers`.
+
+    Weights that were saved again as one file leave the old index behind.
+    """
+    if (folder / SINGLE).is_file():
+        with opened(folder / SINGLE) as file:
+            return dict.fromkeys(file.keys(), folder / SINGLE)
     if (folder / INDEX).is_file():
         weight_map: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
         missing = sorted({file for file in weight_map.values() if not (folder / file).is_file()})
         if missing:
             raise FileNotFoundError(f"{folder}: {INDEX} names files that are missing: {', '.join(missing)}; copy them")
         return {name: folder / file for name, file in weight_map.items()}
-    if (folder / SINGLE).is_file():
-        with safe_open(folder / SINGLE, framework="pt") as file:
-            return dict.fromkeys(file.keys(), folder / SINGLE)
     pickled = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt"))
     found = f"it has {', '.join(pickled)}, which are pickles and never opened" if pickled else "it has no weights"
     raise FileNotFoundError(

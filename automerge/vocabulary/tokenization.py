@@ -19,6 +19,8 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "*
 
 CONFIG = "config.json"
 
+GENERATION = "generation_config.json"
+
 ChatTemplate = str | Mapping[str, str]
 """A Jinja template, or several by name."""
 
@@ -44,6 +46,7 @@ class Tokenization:
     def __init__(self, folder: Path, *, model: Path, trust_remote_code: bool = False) -> None:
         from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 (slow to import)
 
+        self.folder = folder
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         try:
             # The class of a tokenizer, which may set its own pre-tokenizer, hangs on the kind of model beside it; a
@@ -92,6 +95,21 @@ class Tokenization:
         """The token that ends a text."""
         token: str | None = self.tokenizer.special_tokens_map.get("eos_token")
         return None if token is None else str(token)
+
+    @cached_property
+    def ends(self) -> tuple[str, ...]:
+        """The tokens that end what this folder's model generates: the tokenizer's, then those of the configurations.
+
+        Chat models often name the end of a turn in `generation_config.json` alone.
+        """
+        tokens = {row: token for token, row in self.ids.items()}
+        named = [] if self.eos_token is None else [self.eos_token]
+        for file in (GENERATION, CONFIG):
+            told = _eos_token_ids(self.folder / file)
+            if told:
+                named += [tokens[row] for row in told if row in tokens]
+                break
+        return tuple(dict.fromkeys(named))
 
     @property
     def chat_template(self) -> ChatTemplate | None:
@@ -173,6 +191,13 @@ def some(things: Sequence[str], limit: int = 8) -> str:
 def some_tokens(tokens: Iterable[str], limit: int = 8) -> str:
     """The same of tokens, quoted."""
     return some([repr(token) for token in tokens], limit)
+
+
+def _eos_token_ids(file: Path) -> list[int]:
+    if not file.is_file():
+        return []
+    told = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+    return [] if told is None else told if isinstance(told, list) else [told]
 
 
 def _slow_differences(base: Tokenization, other: Tokenization) -> list[str]:

@@ -49,11 +49,16 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A chat template taken from a source, with that source's end of text where it is not the base's."""
+    """A chat template taken from a source.
+
+    `eos_token` is that source's end of text where it is not the base's; `ends` are all tokens that end what merged
+    models generate, the source's and then the base's, none where they are the base's.
+    """
 
     source: str
     text: ChatTemplate
     eos_token: str | None
+    ends: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +94,11 @@ class Vocabulary:
         return bool(self.new) or self.template is not None
 
     @property
-    def eos_token_id(self) -> int | None:
-        """The id that ends a text of merged models where it is not the base's, else None."""
-        if self.template is None or self.template.eos_token is None:
-            return None
-        return self.tokens[self.template.eos_token]
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The ids that end what merged models generate where they are not the base's, else none."""
+        ends = () if self.template is None else self.template.ends
+        # A token without an embedding is never generated.
+        return tuple(row for token in ends if (row := self.tokens.get(token, self.n_rows)) < self.n_rows)
 
     def tokenizer(self) -> Any:
         """The `transformers` tokenizer of merged models.
@@ -223,7 +228,8 @@ def _template(source: str, found: Mapping[str, Tokenization]) -> tuple[Template 
     if base is None or source == BASE:
         return None, []
     differs = own.eos_token is not None and own.eos_token != base.eos_token
-    return Template(source, own.chat_template, own.eos_token if differs else None), []
+    ends = tuple(dict.fromkeys([*own.ends, *base.ends])) if set(own.ends) - set(base.ends) else ()
+    return Template(source, own.chat_template, own.eos_token if differs else None, ends), []
 
 
 def _new_tokens(
@@ -333,30 +339,32 @@ def _notes(found: Mapping[str, Tokenization], n_rows: Mapping[str, int], templat
         told += [f"{name} {note}; the base's way is kept" for note in notes(base, own)]
         if template is not None and template.source == name:
             continue
-        if own.eos_token != base.eos_token:
-            told.append(f"{name} ends texts with {own.eos_token!r}, the base with {base.eos_token!r}")
+        if own.ends != base.ends:
+            told.append(f"{name} ends texts with {_named(own.ends)}, the base with {_named(base.ends)}")
         if own.chat_template is not None and own.chat_template != base.chat_template:
             told.append(f"{name} has a chat template of its own")
     if template is not None:
-        end = f", which ends texts with {template.eos_token!r}" if template.eos_token is not None else ""
+        end = f", and end texts with {_named(template.ends)}" if template.ends else ""
         told.append(f"merged models have the chat template of {template.source}{end}")
     return told
 
 
 def _end_warnings(found: Mapping[str, Tokenization], template: Template | None) -> list[str]:
-    """A message for every source beside the base that ends texts with another token than merged models do."""
-    end = found[BASE].eos_token
-    if template is not None and template.eos_token is not None:
-        end = template.eos_token
+    """A message for every source beside the base that ends texts with a token which does not end merged models'."""
+    ends = template.ends if template is not None and template.ends else found[BASE].ends
     told = []
     for name, own in found.items():
-        if own.eos_token not in (end, None) and name != BASE:
+        if name != BASE and (others := [token for token in own.ends if token not in ends]):
             take = f"write source.chat_template={name} to end texts as it does, or " if own.chat_template else ""
             told.append(
-                f"source {name!r} ends texts with {own.eos_token!r}, merged models with {end!r}, so what they generate "
-                f"may run on to max_new_tokens; {take}end the answers of tasks by a `stop` in plain text"
+                f"source {name!r} ends texts with {_named(others)}, merged models with {_named(ends)}, so what they "
+                f"generate may run on to max_new_tokens; {take}end the answers of tasks by a `stop` in plain text"
             )
     return told
+
+
+def _named(ends: Sequence[str]) -> str:
+    return " and ".join(map(repr, ends)) or "no token"
 
 
 def _refuse(faults: Sequence[str]) -> None:

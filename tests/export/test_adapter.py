@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from automerge.export import adapter as export_adapter
+from automerge import weight_files
 from automerge.export.adapter import compress, write_adapter
 from automerge.export.low_rank import merged_changes
 from automerge.lora.settings import CONFIG, WEIGHTS
@@ -295,11 +296,11 @@ def test_nothing_is_left_behind_when_writing_fails(
     pair: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(*_: object, **__: object) -> None:
-        raise OSError("no space left")
+        raise SafetensorError("I/O error: no space left")
 
-    monkeypatch.setattr(export_adapter, "save_file", full_disk)
+    monkeypatch.setattr(weight_files, "save_file", full_disk)
     recipe = uniform(fused("linear", ("left", 1.0)), 3)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match=r"could not be written \(I/O error: no space left\); free space there"):
         write_adapter(recipe, pair, tmp_path / "out" / "merged", base_model="base")
     assert list((tmp_path / "out").iterdir()) == []
 

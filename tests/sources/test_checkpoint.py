@@ -1,11 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from automerge.sources.checkpoint import INDEX, CheckpointSource
+from automerge.sources.checkpoint import INDEX, SINGLE, CheckpointSource
 
 
 def test_tensors_and_shapes_are_those_of_the_file_in_its_dtype(llama: dict[str, Path]) -> None:
@@ -31,6 +32,35 @@ def test_sharded_checkpoints_are_read_and_missing_shards_named(llama: dict[str, 
     (tmp_path / "two.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"files that are missing: two\.safetensors"):
         CheckpointSource("sharded", str(tmp_path))
+
+
+def test_one_file_comes_before_an_index_that_saving_anew_left_behind(llama: dict[str, Path], tmp_path: Path) -> None:
+    """As in `transformers`, which would load the live model from it."""
+    shutil.copy(llama["left"] / SINGLE, tmp_path / SINGLE)
+    shutil.copy(llama["right"] / SINGLE, tmp_path / "old.safetensors")
+    expected = load_file(tmp_path / SINGLE)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(expected, "old.safetensors")}))
+    source = CheckpointSource("again", str(tmp_path))
+    assert all(torch.equal(source.tensor(name), tensor) for name, tensor in expected.items())
+
+
+def test_an_index_counts_and_names_what_its_files_lack(llama: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copy(llama["left"] / SINGLE, tmp_path / "one.safetensors")
+    first, *others = load_file(tmp_path / "one.safetensors")
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(others, "one.safetensors")}))
+    assert CheckpointSource("some", str(tmp_path)).shapes.keys() == {*others}
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys([first, "gone"], "one.safetensors")}))
+    with pytest.raises(ValueError, match="names tensors that its files do not hold: gone; copy or"):
+        CheckpointSource("lost", str(tmp_path)).shapes  # noqa: B018 (reading it raises)
+
+
+def test_damaged_files_are_named_with_the_remedy(llama: dict[str, Path], tmp_path: Path) -> None:
+    content = (llama["left"] / SINGLE).read_bytes()
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    for damaged in (content[: len(content) // 2], pointer, b""):
+        (tmp_path / SINGLE).write_bytes(damaged)
+        with pytest.raises(OSError, match=r"model\.safetensors is no whole safetensors file .*git lfs pull"):
+            CheckpointSource("damaged", str(tmp_path))
 
 
 def test_unknown_tensors_are_refused_by_name(llama: dict[str, Path]) -> None:

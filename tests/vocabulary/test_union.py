@@ -410,13 +410,30 @@ def test_chat_template_and_end_of_text_come_from_the_named_source(tmp_path: Path
         loaded = AutoTokenizer.from_pretrained(tmp_path / f"merged {chosen}")
         assert loaded.chat_template == expected
         assert loaded.eos_token == end
-        assert vocabulary.eos_token_id == (N_TOKENS if chosen == "chat" else None)
-    assert vocabulary.summary[-1] == "merged models have the chat template of chat, which ends texts with '<stop>'"
+        assert vocabulary.eos_token_ids == ((N_TOKENS, 1) if chosen == "chat" else ())
+    told = "merged models have the chat template of chat, and end texts with '<stop>' and '<eos>'"
+    assert vocabulary.summary[-1] == told
     assert "chat has a chat template of its own" in united(folders).summary
     assert vocabulary.warnings == ()
     (warning,) = united(folders).warnings
     assert "'chat' ends texts with '<stop>', merged models with '<eos>'" in warning
     assert "write source.chat_template=chat to end texts as it does, or end the answers" in warning
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_what_ends_a_turn_may_stand_in_a_configuration_alone(tmp_path: Path, file: str) -> None:
+    """As Gemma's `<end_of_turn>`, which its tokenizer does not call an end of text."""
+    folders = {
+        BASE: words(tmp_path / BASE),
+        "chat": with_template(words(tmp_path / "chat", STOP), "x", eos="<eos>", jinja=True),
+    }
+    (folders["chat"] / file).write_text(json.dumps({"model_type": "llama", "eos_token_id": [1, N_TOKENS, 999]}))
+    (warning,) = united(folders).warnings
+    assert "'chat' ends texts with '<stop>', merged models with '<eos>'" in warning
+    vocabulary = united(folders, "chat")
+    assert vocabulary.eos_token_ids == (1, N_TOKENS)
+    assert vocabulary.tokenizer().eos_token == "<eos>"
+    assert vocabulary.warnings == ()
 
 
 def test_chat_template_alone_changes_the_tokenizer(tmp_path: Path) -> None:
@@ -427,7 +444,7 @@ def test_chat_template_alone_changes_the_tokenizer(tmp_path: Path) -> None:
     vocabulary = united(folders, "chat")
     assert vocabulary.identical
     assert vocabulary.changes_tokenizer
-    assert vocabulary.eos_token_id is None
+    assert vocabulary.eos_token_ids == ()
 
 
 def test_chat_template_of_a_source_without_one_is_refused(clashing: dict[str, Path]) -> None:
