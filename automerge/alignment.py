@@ -105,7 +105,8 @@ def align(sources: Sequence[Source]) -> Alignment:
     if len(stems) > 1 or depths != list(range(len(depths))):
         raise ValueError(
             f"expected one stack of layers numbered from 0, got stacks {sorted(stems)} with layers {depths}; "
-            "encoder-decoder and multi-tower models are not supported"
+            "encoder-decoder models and those with further towers (images, speech, several tokens at once) are not "
+            "supported; save the text model of every source alone, as its ...ForCausalLM does"
         )
     return Alignment(
         n_layers=len(depths),

@@ -360,10 +360,13 @@ def demand(
 ) -> Demand:
     """The bytes that a search of these sources with these methods needs, read off the headers."""
     every = [block for blocks in layout.values() for block in blocks]
-    weights = sum(n_bytes_kept(source, block) for source in sources for block in every)
+    kept = [n_bytes_kept(source, block) for source in sources for block in every]
+    # PyTorch pins memory in powers of two.
+    rounding = sum((1 << (n_bytes - 1).bit_length()) - n_bytes for n_bytes in kept if n_bytes)
     size = sum(block.size for block in every)
     kinds = {kind for name in names for kind in getattr(methods.load(name), "masks", ())}
-    return Demand(sources=weights, candidate=n_held, masks=size * len(kinds) * (len(sources) - 1))
+    masks = size * len(kinds) * (len(sources) - 1)
+    return Demand(sources=sum(kept), candidate=n_held, masks=masks, rounding=rounding)
 
 
 def merge_tensors(

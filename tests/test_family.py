@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +84,32 @@ def test_added_tokens_are_aligned_merged_asked_and_exported(llama: dict[str, Pat
     with torch.inference_mode():
         assert torch.equal(reloaded(ids).logits, live.lm.model(ids).logits)
     assert live.lm.tokenizer("ab<one>c<two>d")["input_ids"] == ids[0].tolist()
+
+
+def test_merged_models_stop_where_the_source_of_the_chat_template_and_the_base_stop(
+    llama: dict[str, Path], tmp_path: Path
+) -> None:
+    chat = toy.with_new_token(tmp_path / "chat", llama["base"], "<end>", seed=1, template="{{ messages }}!")
+    n_base = len(AutoTokenizer.from_pretrained(llama["base"]))
+    generation = json.loads((chat / "generation_config.json").read_text())
+    (chat / "generation_config.json").write_text(json.dumps({**generation, "eos_token_id": [n_base]}))
+    family = opened({"base": llama["base"], "chat": chat}, chat_template="chat")
+    live = load_causal_lm(family.base, vocabulary=family.vocabulary)
+    assert set(live.model.generation_config.eos_token_id) == {1, n_base}
+    export_recipe(uniform(fused("linear", ("chat", 1.0)), N_LAYERS), family, tmp_path / "merged", card="")
+    for file in ("config.json", "generation_config.json"):
+        assert set(json.loads((tmp_path / "merged" / file).read_text())["eos_token_id"]) == {1, n_base}
+
+
+def test_a_model_that_the_disk_has_no_room_for_is_refused_before_anything_is_written(
+    llama: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = opened({"base": llama["base"], "left": llama["left"]})
+    recipe = uniform(fused("linear", ("left", 1.0)), N_LAYERS)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**3))
+    with pytest.raises(OSError, match=r"the model takes 0\.0 MB, and .* has 0\.0 MB free; name another place"):
+        export_recipe(recipe, family, tmp_path / "out" / "merged", card="")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_weights_in_a_dtype_that_cannot_be_merged_are_named(llama: dict[str, Path], tmp_path: Path) -> None:

@@ -44,8 +44,10 @@ def write_adapter(
     folder: Path,
     *,
     base_model: str,
+    revision: str | None = None,
     max_rank: int | None = None,
     dtype: torch.dtype = torch.float32,
+    beside: Callable[[Path], None] | None = None,
     card: Callable[[Written], str] | None = None,
 ) -> Written:
     """Writes the merged model as a PEFT adapter of its base into the new folder; returns its rank and its error.
@@ -56,7 +58,8 @@ def write_adapter(
     every matrix's change; bfloat16 rounds the factors to 8 significant bits (at most 2^-8 of every added product). A
     merged checkpoint differs more: it rounds whole weights to the base's stored dtype.
 
-    `base_model` is what the configuration names as its base; `card` makes README.md of what was written. Raises
+    `base_model` and its `revision` are what the configuration names as its base; `beside` writes what else the folder
+    holds, such as a tokenizer; `card` makes README.md of what was written. Raises
     FileExistsError if the folder exists, ValueError listing everything that keeps the recipe from being an adapter.
     """
     if folder.exists():
@@ -71,9 +74,11 @@ def write_adapter(
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save(_tensors(changes), unfinished / WEIGHTS)
-        config = {**_config(changes), "base_model_name_or_path": base_model}
+        config = {**_config(changes), "base_model_name_or_path": base_model, "revision": revision}
         (unfinished / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")
+        if beside is not None:
+            beside(unfinished)
         if card is not None:
             (unfinished / "README.md").write_text(card(written))
         publish(unfinished)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from automerge.protocols import LowRank, Source, WeightedSum
 from automerge.recipe import BASE, Fusion, Recipe
 from automerge.resident.statistics import NOTHING_KNOWN
 from automerge.sources.adapter import AdapterSource
+from automerge.vocabulary.aligned_source import AlignedSource
 
 LISTED = 3
 """Places named beside a reason."""
@@ -56,11 +57,14 @@ def merged_changes(recipe: Recipe, sources: Sequence[Source]) -> Changes:
     Raises ValueError listing all that keeps the merged model from being base plus low-rank products.
     """
     base = next(source for source in sources if source.name == BASE)
-    adapters = {source.name: source for source in sources if isinstance(source, AdapterSource)}
+    adapters = {source.name: source for source in sources if _is_adapter(source)}
     alignment = align([base])
     faults: dict[str, list[str]] = defaultdict(list)
     products: dict[str, Product] = {}
     wholes: dict[str, Whole] = {}
+    if isinstance(base, AlignedSource):
+        for name in base.moved:
+            faults["sources bring tokens that change the base's embeddings; export a checkpoint"].append(name)
     for reason, place in _obstacles(recipe, alignment, adapters):
         faults[reason].append(place)
     for slot, fusion in recipe.fusions():
@@ -86,6 +90,11 @@ def merged_changes(recipe: Recipe, sources: Sequence[Source]) -> Changes:
         listed = "\n".join(f"  - {reason} ({_some(places)})" for reason, places in faults.items())
         raise ValueError(f"the recipe cannot be written as an adapter:\n{listed}")
     return Changes(products, wholes)
+
+
+def _is_adapter(source: Source) -> TypeGuard[AdapterSource]:
+    """Whether it is an adapter, also one whose rows are put in the order of a common vocabulary."""
+    return isinstance(source.unaligned if isinstance(source, AlignedSource) else source, AdapterSource)
 
 
 def coefficients(fusion: Fusion) -> dict[str, float]:

@@ -31,6 +31,7 @@ from automerge.records import Result
 from automerge.resident.placement import gigabytes
 from automerge.sources.adapter import is_adapter
 from automerge.stacking import origins, stacked_config
+from automerge.vocabulary.union import Vocabulary
 from automerge.weight_files import save
 
 CONFIGS = ("config.json", "generation_config.json")
@@ -93,11 +94,22 @@ def export_run(
         def told(written: Written) -> str:
             return _adapter_card(card, written)
 
-        return write_adapter(recipe, family.sources, to, base_model=str(options["base"]), card=told, **asdict(adapter))
-    paths = {BASE: str(options["base"])}
+        return write_adapter(
+            recipe,
+            family.sources,
+            to,
+            base_model=str(options["base"]),
+            revision=(options.get("revisions") or {}).get(BASE),
+            beside=family.vocabulary.save_tokenizer if family.vocabulary.changes_tokenizer else None,
+            card=told,
+            **asdict(adapter),
+        )
+    pinned = {name: f"@{revision}" for name, revision in (options.get("revisions") or {}).items() if revision}
+    paths = {BASE: f"{options['base']}{pinned.get(BASE, '')}"}
     for name, path in options["models"].items():
+        own = f"{path}{pinned.get(name, '')}"
         # mergekit names an adapter after its base.
-        paths[name] = f"{paths[BASE]}+{path}" if is_adapter(family.folders[name]) else str(path)
+        paths[name] = f"{paths[BASE]}+{own}" if is_adapter(family.folders[name]) else own
     export_recipe(recipe, family, to, card=card, fingerprints=known, paths=paths)
     return None
 
@@ -141,7 +153,7 @@ def export_recipe(
         _save_weights(resident, recipe, unfinished)
         (unfinished / "recipe.json").write_text(json.dumps(json.loads(recipe.to_json()), indent=1) + "\n")
         if paths is not None:
-            card += _save_translation(recipe, resident, paths, unfinished)
+            card += _save_translation(recipe, resident, paths, unfinished, family.vocabulary)
         (unfinished / "README.md").write_text(card)
         publish(unfinished)
         unfinished.rename(to)
@@ -235,7 +247,9 @@ def _save_weights(resident: ResidentSources, recipe: Recipe, folder: Path) -> No
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _save_translation(recipe: Recipe, resident: ResidentSources, paths: Mapping[str, str], folder: Path) -> str:
+def _save_translation(
+    recipe: Recipe, resident: ResidentSources, paths: Mapping[str, str], folder: Path, vocabulary: Vocabulary
+) -> str:
     """Writes `mergekit.yaml` if there can be one; returns what the card says about it."""
     dtype = str(resident.stored_dtype).removeprefix("torch.")
     found = to_yaml(recipe, paths, resident.alignment, dtype=dtype, writers=resident.writers)
@@ -243,7 +257,15 @@ def _save_translation(recipe: Recipe, resident: ResidentSources, paths: Mapping[
         return "\nmergekit cannot express this recipe: " + "; ".join(found.faults) + ".\n"
     (folder / "mergekit.yaml").write_text(found.text)
     notes = "".join(f" {note}." for note in found.notes)
-    return f"\n`mergekit.yaml` is the same merge as a mergekit configuration.{notes}\n"
+    what = "the same merge" if vocabulary.identical else "the same merge of the layers"
+    if not vocabulary.identical:
+        notes += (
+            " The vocabularies of the sources differ: automerge puts the rows of embeddings by token, mergekit by "
+            "number, unless its tokenizer_source says otherwise, so that its embeddings are not these."
+        )
+    if vocabulary.template is not None:
+        notes += f" The chat template of {vocabulary.template.source} is not in it."
+    return f"\n`mergekit.yaml` is {what} as a mergekit configuration.{notes}\n"
 
 
 def _card(history: History, settings: Mapping[str, Any], source: Mapping[str, Any], trial: int, family: Family) -> str:

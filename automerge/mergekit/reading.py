@@ -29,9 +29,12 @@ KEYS = (
     "dtype",
     "out_dtype",
     "tokenizer_source",
+    "tokenizer",
+    "pad_to_multiple_of",
     "chat_template",
 )
-"""The keys of a configuration that are understood. Dtypes and the chat template do not change a recipe."""
+"""The keys of a configuration that are understood. Dtypes, the chat template and what is said of vocabularies, which
+automerge unites by their tokens, do not change a recipe."""
 
 FIRST = ("embed", "wte", "wpe")
 """Parts of the names of tensors before the layers, which the first slice sets; what comes after is set by the last."""
@@ -143,9 +146,6 @@ class _Reader:
         unknown = [key for key in self.content if key not in KEYS]
         if unknown:
             self.faults[f"{', '.join(unknown)} cannot be read"] = None
-        tokenizer = self.content.get("tokenizer_source")
-        if tokenizer not in (None, "base", self.content.get("base_model")):
-            self.faults[f"tokenizer_source must be base, got {tokenizer}: automerge merges no vocabularies"] = None
         n_layers = self.alignment.n_layers
         for number, part in enumerate(slices):
             models = [source["model"] for source in part["sources"]]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import psutil
 import torch
+
+from automerge.resident.host_memory import free_host_bytes
 
 Placement = Literal["device", "host", "disk"]
 
@@ -19,11 +20,14 @@ RESERVE = 0.1
 class Demand:
     """Bytes that a search needs: the sources' weights, the live candidate, which is loaded already, and the masks of
     random methods.
+
+    In pinned memory the weights take `rounding` bytes more.
     """
 
     sources: int
     candidate: int
     masks: int
+    rounding: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ def _fits(demand: Demand, usable: Mapping[str, int], device: torch.device) -> Ma
     """Whether everything fits by where the sources are kept, the fastest place first."""
     return {
         "device": demand.sources + demand.masks <= usable["device"],
-        "host": device.type != "cpu" and demand.masks <= usable["device"] and demand.sources <= usable["host"],
+        "host": device.type != "cpu"
+        and demand.masks <= usable["device"]
+        and demand.sources + demand.rounding <= usable["host"],
         "disk": True,
     }
 
@@ -77,7 +83,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(idle)
-    return int(psutil.virtual_memory().available)
+    return free_host_bytes()
 
 
 def gigabytes(n_bytes: int) -> str:

@@ -24,8 +24,11 @@ Compile = Literal["auto", "always", "never"]
 PAYS_FROM = 150_000_000
 """Parameters of a model from which compiling pays: below, a whole eager rewrite takes a fraction of a second."""
 
-PIECE = 256 * PATTERN
-"""Entries of an eager piece: the float32 temporaries of a formula fit a core's cache."""
+PIECE = {"cpu": 256 * PATTERN}
+"""Entries of an eager piece, by type of device: on a CPU the float32 temporaries of a formula fit a core's cache."""
+
+LARGE_PIECE = 128 * 256 * PATTERN
+"""Entries of a piece elsewhere: enough that a GPU does not wait for calls, and temporaries of some 100 MB each."""
 
 SMALL = 128 * PATTERN
 """Tensors of fewer entries are not worth a call of a compiled kernel."""
@@ -88,7 +91,7 @@ class Kernels:
         offset = start % PATTERN
         laid = [_laid(constant, offset) for constant in constants] if offset else list(constants)
         kernel = self._kernel(formula, whole, [out, base, *tensors])
-        step = whole if kernel else PIECE
+        step = whole if kernel else PIECE.get(out.device.type, LARGE_PIECE)
         for first in range(0, whole, max(1, step)):
             last = min(first + step, whole)
             rows = [_rows(t if last - first == n else t[first:last]) for t in (out, base, *tensors, *masks)]

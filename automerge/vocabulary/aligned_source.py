@@ -84,12 +84,12 @@ def aligned(sources: Sequence[Source], vocabulary: Vocabulary) -> list[Source]:
 class AlignedSource:
     """A source whose vocabulary tensors come with the rows of a common vocabulary; all else is the source's own.
 
-    Made by `aligned`.
+    Made by `aligned`; `unaligned` is the source with its own rows.
     """
 
     def __init__(self, source: Source, vocabulary: Vocabulary, filling: _Filling) -> None:
         self.name = source.name
-        self._source = source
+        self.unaligned = source
         self._filling = filling
         self._n_rows = vocabulary.n_rows
         self._rows = torch.from_numpy(vocabulary.rows[source.name].copy())
@@ -98,17 +98,17 @@ class AlignedSource:
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every tensor by name, those of the vocabulary with its number of rows."""
-        shapes = self._source.shapes
+        shapes = self.unaligned.shapes
         return {**shapes, **{name: (self._n_rows, *shapes[name][1:]) for name in self._moved}}
 
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
         """What `tensor` returns for every name."""
-        return self._source.dtypes
+        return self.unaligned.dtypes
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of that name; rows that the source lacks are rounded to its dtype."""
-        own = self._source.tensor(name)
+        own = self.unaligned.tensor(name)
         if name not in self._moved:
             return own
         merged = own.new_empty(self.shapes[name])
@@ -118,15 +118,24 @@ class AlignedSource:
             merged[~has] = self._filling.rows(name, ~has).to(own.dtype)
         return merged
 
+    @property
+    def moved(self) -> Sequence[str]:
+        """Names of the tensors whose rows are not those of the source itself."""
+        return [name for name in sorted(self._moved) if not self._is_alike(name)]
+
+    def _is_alike(self, name: str) -> bool:
+        own = self.unaligned.tensor(name)
+        return own.shape == self.shapes[name] and torch.equal(own, self.tensor(name))
+
     def low_rank(self, name: str) -> LowRank | None:
         """The source's own factors, None for a tensor of the vocabulary."""
-        return None if name in self._moved else self._source.low_rank(name)
+        return None if name in self._moved else self.unaligned.low_rank(name)
 
     def __getattr__(self, name: str) -> Any:
         # Whatever else a kind of source offers, such as its folder, is not hidden.
-        if name == "_source":
+        if name == "unaligned":
             raise AttributeError(name)
-        return getattr(self._source, name)
+        return getattr(self.unaligned, name)
 
 
 class _Filling:

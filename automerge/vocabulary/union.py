@@ -158,7 +158,13 @@ def unite(
     found, faults = _read(folders, n_rows, trust_remote_code=trust_remote_code)
     if BASE in found:
         for name, own in found.items():
-            faults += [f"source {name!r}: {fault}" for fault in differences(found[BASE], own)]
+            unlike = differences(found[BASE], own)
+            faults += [f"source {name!r}: {fault}" for fault in unlike]
+            if unlike and own.ids == found[BASE].ids:
+                faults.append(
+                    f"source {name!r}: its tokens have the base's ids all the same; if it was trained with the base's "
+                    f"tokenizer, move the tokenizer files out of {own.folder}, and the base's is used"
+                )
     template = None
     if chat_template is not None:
         template, fault = _template(chat_template, found)

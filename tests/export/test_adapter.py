@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
+from transformers import AutoTokenizer
 
 from automerge import weight_files
 from automerge.export.adapter import compress, write_adapter
@@ -279,6 +280,55 @@ def test_resized_embeddings_are_refused(llama: dict[str, Path], tmp_path: Path) 
     sources: list[Source] = [CheckpointSource("base", str(llama["base"])), source(llama["base"], folder)]
     with pytest.raises(ValueError, match=r"'adapter' resizes tensors, so plain peft cannot .*; export a checkpoint"):
         merged_changes(uniform(fused("passthrough", ("adapter", 1.0)), 3), sources)
+
+
+def with_token(base: Path, folder: Path, **options: Any) -> Path:
+    """An adapter whose tokenizer has a token that the base lacks, in a padding row of its embedding."""
+    make_adapter(base, folder, **options)
+    tokenizer = toy.make_tokenizer()
+    tokenizer.add_tokens(["<stop>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_token_in_a_padding_row_keeps_no_adapter_from_being_written(llama: dict[str, Path], tmp_path: Path) -> None:
+    model = load(llama["base"])
+    model.resize_token_embeddings(32)
+    model.save_pretrained(tmp_path / "base")
+    toy.make_tokenizer().save_pretrained(tmp_path / "base")
+    left = make_adapter(tmp_path / "base", tmp_path / "left", target_modules=["q_proj"])
+    right = with_token(tmp_path / "base", tmp_path / "right", target_modules=["v_proj"], seed=2)
+    family = toy.family_of({"base": tmp_path / "base", "left": left, "right": right})
+    assert family.vocabulary.changes_tokenizer
+    recipe = uniform(fused("linear", ("left", 0.5), ("right", 0.5)), 3)
+    to = tmp_path / "merged"
+    beside = family.vocabulary.save_tokenizer
+    write_adapter(recipe, family.sources, to, base_model=str(tmp_path / "base"), revision="v1", beside=beside)
+    plain = [
+        CheckpointSource("base", str(tmp_path / "base")),
+        *(source(tmp_path / "base", f, f.name) for f in (left, right)),
+    ]
+    write_adapter(recipe, plain, tmp_path / "plain", base_model="base")
+    expected, found = load_file(tmp_path / "plain" / WEIGHTS), load_file(to / WEIGHTS)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert "<stop>" in AutoTokenizer.from_pretrained(to).get_vocab()
+    assert json.loads((to / CONFIG).read_text())["revision"] == "v1"
+    assert isinstance(PeftModel.from_pretrained(load(tmp_path / "base"), to), PeftModel)
+
+
+def test_a_token_whose_row_was_trained_is_told_to_be_what_keeps_an_adapter_from_being_written(
+    llama: dict[str, Path], tmp_path: Path
+) -> None:
+    model = load(llama["base"])
+    model.resize_token_embeddings(32)
+    model.save_pretrained(tmp_path / "base")
+    toy.make_tokenizer().save_pretrained(tmp_path / "base")
+    options: dict[str, Any] = {"target_modules": ["v_proj"], "modules_to_save": ["embed_tokens"]}
+    right = with_token(tmp_path / "base", tmp_path / "right", **options)
+    family = toy.family_of({"base": tmp_path / "base", "right": right})
+    with pytest.raises(ValueError, match=r"sources bring tokens that change the base's embeddings; .*embed_tokens"):
+        merged_changes(uniform(fused("linear", ("right", 1.0)), 3), family.sources)
 
 
 def test_adapters_with_other_module_names_are_refused(tmp_path: Path) -> None:

@@ -361,6 +361,14 @@ def test_the_base_is_an_input_of_methods_that_do_not_measure_from_it() -> None:
     assert recipe == uniform(fused("karcher", ("math", 1.0), (BASE, 1.0)), 5)
 
 
+@pytest.mark.parametrize(
+    "more", ["tokenizer_source: union", "tokenizer: {source: org/math, pad_to_multiple_of: 8}", "chat_template: auto"]
+)
+def test_what_is_said_of_vocabularies_changes_no_recipe(more: str) -> None:
+    plain = "merge_method: linear, models: [{model: org/math, parameters: {weight: 1}}]"
+    assert read(f"{{{plain}, {more}}}") == read(f"{{{plain}}}")
+
+
 ONE = "{model: org/math, parameters: {weight: 1, density: 0.5}}"
 TWO = "{model: org/chat, parameters: {weight: 1, density: 0.5}}"
 
@@ -373,7 +381,6 @@ TWO = "{model: org/chat, parameters: {weight: 1, density: 0.5}}"
         ("just words", "expected a merge_method"),
         ("{merge_method: linear}", "exactly one of models and slices must be there"),
         (f"{{merge_method: linear, models: [{ONE}], modules: {{}}}}", "modules cannot be read"),
-        (f"{{merge_method: linear, models: [{ONE}], tokenizer_source: union}}", "tokenizer_source must be base"),
         ("{merge_method: linear, models: [{model: org/other}]}", "no source name is given for org/other"),
         (
             "{merge_method: linear, models: [{name: org/math}]}",

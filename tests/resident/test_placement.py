@@ -45,6 +45,12 @@ def test_masks_that_do_not_fit_are_drawn_again_each_time(monkeypatch: pytest.Mon
     assert "without random" not in choose("auto", Demand(20 * GB, 5 * GB, 1 * GB), GPU).reason
 
 
+def test_pinned_memory_takes_more_than_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 8, 64)
+    assert choose("auto", Demand(50 * GB, 5 * GB, 0, rounding=5 * GB), GPU).placement == "host"
+    assert choose("auto", Demand(50 * GB, 5 * GB, 0, rounding=15 * GB), GPU).placement == "disk"
+
+
 def test_sizes_are_told_as_people_read_them() -> None:
     assert gigabytes(1_500_000_000) == "1.5 GB"
     assert gigabytes(2_500_000) == "2.5 MB"

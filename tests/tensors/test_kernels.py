@@ -37,7 +37,7 @@ THRESHOLDS = torch.rand(3, PATTERN, generator=GENERATOR)
 WEIGHTS = torch.tensor([[0.5], [0.7], [-0.2]])
 
 
-@pytest.mark.parametrize("n", [1, 900, PATTERN, 5 * PATTERN + 3, PIECE + 700])
+@pytest.mark.parametrize("n", [1, 900, PATTERN, 5 * PATTERN + 3, PIECE["cpu"] + 700])
 @pytest.mark.parametrize("start", [0, 300, PATTERN])
 def test_pieces_and_tails_give_what_the_formula_gives_on_the_whole(n: int, start: int) -> None:
     base, tensors = numbers(n)[0], numbers(n, 3)

@@ -271,7 +271,9 @@ def test_tokenizers_that_split_otherwise_are_refused(tmp_path: Path, edit: Edit,
     folders = {BASE: bpe(tmp_path / BASE), "left": edited(bpe(tmp_path / "left"), edit)}
     with pytest.raises(ValueError, match="cannot be aligned") as refusal:
         united(folders)
-    assert str(refusal.value).endswith(f"source 'left': {reason}")
+    fault, hint = str(refusal.value).splitlines()[1:]
+    assert fault == f"  - source 'left': {reason}"
+    assert f"move the tokenizer files out of {folders['left']}, and the base's is used" in hint
 
 
 def test_other_kind_of_model_is_refused(tmp_path: Path) -> None:
@@ -432,7 +434,7 @@ def test_what_ends_a_turn_may_stand_in_a_configuration_alone(tmp_path: Path, fil
     assert "'chat' ends texts with '<stop>', merged models with '<eos>'" in warning
     vocabulary = united(folders, "chat")
     assert vocabulary.eos_token_ids == (1, N_TOKENS)
-    assert vocabulary.tokenizer().eos_token == "<eos>"
+    assert vocabulary.tokenizer().eos_token == "<eos>"  # noqa: S105 (no password)
     assert vocabulary.warnings == ()
 
 
