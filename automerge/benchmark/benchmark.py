@@ -113,12 +113,23 @@ class Benchmark:
         return self._reader.genotypes(configs)
 
     def choices(self, gene: str) -> tuple[str, ...]:
-        """The names of the choices of a gene in the order of their codes; empty for a real gene."""
+        """The names of the choices of a gene in the order of their codes; empty for a real gene.
+
+        Raises ValueError for an unknown gene.
+        """
+        if gene not in self._reader.choices:
+            raise ValueError(f"unknown gene {gene!r}, known are {', '.join(list(self._reader.choices)[:5])}, ...")
         return self._reader.choices[gene]
 
     def config(self, genotype: Values) -> dict[str, Any]:
-        """The configuration of a genotype of shape (n_genes,): every gene by name, choices by name."""
-        return self._reader.named(self.genotypes(genotype)[0])
+        """The configuration of a genotype of shape (n_genes,): every gene by name, choices by name.
+
+        Raises ValueError for several.
+        """
+        found = self.genotypes(genotype)
+        if np.ndim(genotype) != 1:
+            raise ValueError(f"expected one genotype of shape (n_genes,), got shape {np.shape(genotype)}; take a row")
+        return self._reader.named(found[0])
 
     def query(
         self,
@@ -132,8 +143,10 @@ class Benchmark:
     ) -> Answers:
         """What the models score on the first `n_items` items of every task, all of them by default.
 
-        A task with fewer items is asked for all that it has. The same model answers the same item alike under a seed,
-        whatever it is asked with, so more items repeat the answers on fewer; without noise scores are the expected ones
+        A task with fewer items is asked for all that it has. Items come in an order of the seed's own; the same model
+        answers the same item alike under a seed, whatever it is asked with, so more items repeat the answers on fewer.
+        A mean over a subset has the subset's difficulty, the same for all models; over many seeds it is the expected
+        score. Without noise scores are the expected ones
         over all items, whatever `n_items`, and what breaks more often than not is broken.
 
         Raises ValueError for configurations that the space does not have, for an unknown split or one without models,
@@ -147,8 +160,8 @@ class Benchmark:
         for task, n in numbers.items():
             p = self._predicted(models, files.score_target(task, split))
             if noise:
-                world, order = self._worlds[task, split]
-                right = world.count(p, models.hashes, order[:n], seed=self._seed(seed))
+                order = self._worlds.order(task, split, self._seed(seed))
+                right = self._worlds[task, split].count(p, models.hashes, order[:n], seed=self._seed(seed))
                 k[task], shares = np.where(broken, 0.0, right), right / n
             else:
                 k[task], shares = np.where(broken, 0.0, n * p), p
@@ -190,13 +203,11 @@ class Benchmark:
     ) -> NDArray[np.uint8]:
         """The answers item by item of models that do not break, on items by row, shape (n, len(rows)).
 
-        Those of `query` are on the rows of `order`. Raises ValueError for an unknown task, split or row.
+        Those of `query` are on the rows of `order` with its seed. Raises ValueError for an unknown task, split or row.
         """
         models = self._seen(genotypes)
         self._numbers(None, split)
-        if task not in self.tasks:
-            raise ValueError(f"unknown task {task!r}, known are {', '.join(self.tasks)}")
-        world, _ = self._worlds[task, split]
+        world = self.world(task, split)
         wanted = np.asarray(rows, dtype=np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < world.n_items:
             raise ValueError(
@@ -206,12 +217,20 @@ class Benchmark:
         return world.respond(p, models.hashes, wanted, seed=self._seed(seed))
 
     def world(self, task: str, split: Split) -> Responses:
-        """The answers on the items of a task's split, for models of any expected score."""
-        return self._worlds[task, split][0]
+        """The answers on the items of a task's split, for models of any expected score.
 
-    def order(self, task: str, split: Split = "search") -> NDArray[np.int64]:
-        """The rows of a task's items in the order in which `query` asks for them, shape (n_items,)."""
-        return self._worlds[task, split][1]
+        Raises ValueError for an unknown task or split.
+        """
+        self._refuse_unknown(task, split)
+        return self._worlds[task, split]
+
+    def order(self, task: str, split: Split = "search", seed: int = 0) -> NDArray[np.int64]:
+        """The rows of a task's items in the order in which `query` with this seed asks for them, shape (n_items,).
+
+        Raises ValueError for an unknown task or split.
+        """
+        self._refuse_unknown(task, split)
+        return self._worlds.order(task, split, self._seed(seed)).copy()
 
     def chance_broken(self, genotypes: Configs) -> Values:
         """The probabilities that models are broken, shape (n,); 0 if none of the runs' models was."""
@@ -250,6 +269,12 @@ class Benchmark:
             )
         return ensemble
 
+    def _refuse_unknown(self, task: str | None, split: str) -> None:
+        if task is not None and task not in self.tasks:
+            raise ValueError(f"unknown task {task!r}, known are {', '.join(self.tasks)}")
+        if split not in files.SPLITS:
+            raise ValueError(f"unknown split {split!r}, known are {', '.join(files.SPLITS)}")
+
     def _lacking(self, split: str) -> list[str]:
         return [task for task in self.tasks if files.score_target(task, split) not in self._ensembles]
 
@@ -275,6 +300,7 @@ class Benchmark:
 
     def _numbers(self, n_items: int | None, split: Split) -> dict[str, int]:
         """By task how many items are asked for. Raises ValueError if there are none or no models."""
+        self._refuse_unknown(None, split)
         lacking = self._lacking(split)
         if lacking:
             known = ", ".join(self.splits) or "none"

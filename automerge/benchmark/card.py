@@ -74,7 +74,7 @@ def _use(metadata: Mapping[str, Any]) -> str:
         f"b.query(X, n_items={min(50, largest)}, seed=0).scores  # with the noise of so many items\n"
         "b.mean(X)  # the expected scores\n```\n\n"
         "    automerge search problem=benchmark benchmark.path=THIS_FOLDER optimizer=evolution\n"
-        "    automerge benchmark compare THIS_FOLDER optimizers=[evolution,tpe] seeds=10"
+        "    automerge benchmark compare THIS_FOLDER optimizers=[evolution,tpe] seeds=10 --to RESULTS"
     )
 
 

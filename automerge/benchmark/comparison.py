@@ -169,7 +169,7 @@ def compare(
         tell(f"{number} of {len(waiting)}: {job.name}{f': {fault}' if fault else ''}")
     if faults:
         raise ValueError(listed("these runs", [f"{name}: {fault}" for name, fault in faults.items()], "be finished"))
-    budgets = {settings["budget"]["items"] for settings in contestants.values()}
+    budgets = {settings["budget"].get("items") for settings in contestants.values()}
     found = _comparison(planned, parts, tuple(seeds), budgets.pop() if len(budgets) == 1 else None)
     _write(to / RESULTS, {**_content(found), "settings": dict(contestants), "versions": versions()})
     return found
@@ -243,7 +243,7 @@ def _figures(history: History, parts: Parts, settings: Mapping[str, Any]) -> dic
 def _judged(history: History, parts: Parts, settings: Mapping[str, Any]) -> Callable[[Sequence[int]], float]:
     """What trials are worth by their expected scores, above a reference point from those of the sources."""
     options = settings["benchmark"]
-    simulator = Simulator(load(options["path"]), {}, seed=int(options["seed"]))
+    simulator = Simulator(load(options["path"]), {}, seed=int(options.get("seed", 0)))
 
     def expected(number: int) -> Trial:
         trial = history.trials[number]

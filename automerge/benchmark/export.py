@@ -6,9 +6,11 @@ It appears whole or not at all: everything is written beside its place and moved
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -193,7 +195,7 @@ def _metadata(dataset: Dataset, scores: Scores, *, name: str) -> dict[str, Any]:
         "constraints": settings.get("constraints", []),
         "measures": None if dataset.measures is None else to_settings(dataset.measures),
         "space": settings["config"]["space"],
-        "fidelity": settings["config"].get("fidelity"),
+        "fidelity": _fidelity(dataset.runs),
         "tasks": {task: _task(dataset, task, scores) for task in dataset.tasks},
         # Seeds differ in the items that the sources were measured on.
         "reference_point": points.mean(axis=0).tolist(),
@@ -206,6 +208,15 @@ def _metadata(dataset: Dataset, scores: Scores, *, name: str) -> dict[str, Any]:
         "data_licence": DATA_LICENCE,
         "code_licence": CODE_LICENCE,
     }
+
+
+def _fidelity(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The settings of fidelity under which most trials of the runs were made, None if the logs do not tell."""
+    trials: Counter[str] = Counter()
+    for run in runs:
+        trials[json.dumps(run["settings"]["fidelity"])] += run["n_trials"]
+    found: Mapping[str, Any] | None = json.loads(trials.most_common(1)[0][0])
+    return found
 
 
 def _task(dataset: Dataset, task: str, scores: Scores) -> dict[str, Any]:

@@ -149,12 +149,14 @@ def fit_target(
 def measured(dataset: Dataset, task: str, split: Split, rows: NDArray[np.int64] | None = None) -> Measured:
     """The scores of a task's split of all models that are not broken, or of some rows of the dataset.
 
+    What was measured of a model before an evaluation of it was lost counts.
+
     A score of a model on an item counts once, in the first of the rows that hold it: runs with equal seeds use equal
     items, and a second look at them tells nothing new.
     """
     known = dataset.items.get((task, split), np.empty(0, dtype=np.int64))
     recipes = np.unique(dataset.frame["recipe"].to_numpy(dtype=str), return_inverse=True)[1]
-    sound = dataset.frame["status"].to_numpy() == "ok"
+    sound = dataset.frame["status"].isin(["ok", "failed"]).to_numpy()
     numbers, items, scores = [], [], []
     seen: dict[int, NDArray[np.int32]] = {}
     for row in range(len(dataset.frame)) if rows is None else rows:
@@ -199,15 +201,20 @@ def fit_scores(dataset: Dataset, data: Measured, *, seed: int = 0) -> Target:
 
 
 def fit_broken(dataset: Dataset, *, seed: int = 0) -> Target | None:
-    """The target of the probability that a model is broken; None if none was."""
-    broken = (dataset.frame["status"] != "ok").to_numpy()
-    groups = np.unique(dataset.frame["recipe"].to_numpy(dtype=str), return_inverse=True)[1]
+    """The target of the probability that a model is broken; None if none was.
+
+    A lost evaluation says nothing of the model.
+    """
+    status = dataset.frame["status"].to_numpy(dtype=str)
+    told = np.flatnonzero(status != "failed")
+    broken = status[told] != "ok"
+    groups = np.unique(dataset.frame["recipe"].to_numpy(dtype=str)[told], return_inverse=True)[1]
     if not broken.any():
         return None
     if len(np.unique(groups)) < MINIMUM:
         return _few(groups, len(groups))
     once = np.ones(len(broken))
-    fitted = fit_target(dataset.inputs, broken.astype(np.float64), once, groups, seed=seed)
+    fitted = fit_target(dataset.inputs[told], broken.astype(np.float64), once, groups, seed=seed)
     figures = {"rows": float(len(broken)), "broken": float(broken.sum())}
     return Target(fitted, _figures(groups, figures | {"auc": area_under_curve(broken, fitted.predicted)}))
 

@@ -192,7 +192,7 @@ def assemble(settings: Mapping[str, Any]) -> Parts:
         if each.kind == "cost" and each.name not in known
     ]
     orders: Orders = {}
-    simulator = Simulator(benchmark, orders, seed=int(options["seed"]))
+    simulator = Simulator(benchmark, orders, seed=int(options.get("seed", 0)))
     minutes = settings["budget"].get("minutes")
     try:
         budget = Budget(**settings["budget"])

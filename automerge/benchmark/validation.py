@@ -43,6 +43,9 @@ RANDOM = ("random_search", "space_filling")
 FIRST = 0.6
 """Part of every run, by trials in order, that extrapolation is fitted on."""
 
+KNOWN_BY = 5
+"""Recipes by which a run is known."""
+
 HELD_OUT = 0.2
 """Part of the models that intervals are judged on."""
 
@@ -78,7 +81,7 @@ def validate(
     they are taken up again, `jobs` at once; without one they are not kept.
 
     Raises as `read_metadata`, `check_sums`, `read_runs`, `trajectories.chosen` and `trajectories.measure` do, and
-    ValueError if `real` are runs of another problem or there are no jobs.
+    ValueError if `real` are runs of another problem or of those that the benchmark was made of, or there are no jobs.
     """
     if jobs < 1:
         raise ValueError(f"jobs: expected a whole number from 1, got {jobs}")
@@ -127,7 +130,23 @@ def _real(folders: Sequence[Path], data: Dataset, name: str) -> Dataset:
     if found:
         listed = "".join(f"\n  - {line}" for line in found)
         raise ValueError(f"expected real runs of the problem of {name}, but {folders[0]} differs:{listed}")
-    return read_runs(folders)
+    searched = read_runs(folders)
+    known = set(_beginnings(data).values())
+    if own := [name for name, beginning in _beginnings(searched).items() if beginning in known]:
+        raise ValueError(
+            f"the benchmark was made of {', '.join(own)}, or of runs that began with the same models, so it knows what "
+            "they measured; name runs with other seeds, or none to repeat its own, in sample"
+        )
+    return searched
+
+
+def _beginnings(data: Dataset) -> dict[str, tuple[str, ...]]:
+    """By run the optimizer's module and the first recipes that it proposed: what a run is known by, however long."""
+    frame = data.frame[data.frame["operator"] != REFERENCE].sort_values("started", kind="stable")
+    return {
+        str(name): (str(rows["optimizer"].iloc[0]).split()[0], *map(str, rows["recipe"].iloc[:KNOWN_BY]))
+        for name, rows in frame.groupby("run", sort=False)
+    }
 
 
 def _scores(data: Dataset) -> dict[Place, Scores]:

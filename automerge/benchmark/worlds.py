@@ -9,32 +9,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.benchmark.folder import ITEMS, read_json
-from automerge.benchmark.responses import Responses
+from automerge.benchmark.responses import Responses, started, text_key, uniforms
 from automerge.records import Split
+
+REMEMBERED = 32
+"""Orders of items that are kept: those of a few tasks and seeds that are asked for again and again."""
 
 
 class Worlds:
-    """By task and split the answers, made when they are asked for, and the order in which items are asked."""
+    """By task and split the answers, made when they are asked for, and the orders in which items are asked."""
 
     def __init__(self, folder: Path, name: str, sizes: Mapping[str, Mapping[Split, int]]) -> None:
         """Those of the benchmark of this name in a folder. Raises ValueError if its file of items is damaged."""
         self._name = name
         self._sizes = sizes
         self._known = _read(folder, sizes)
-        self._made: dict[tuple[str, Split], tuple[Responses, NDArray[np.int64]]] = {}
+        self._made: dict[tuple[str, Split], Responses] = {}
+        self._orders: dict[tuple[str, Split, int], NDArray[np.int64]] = {}
 
-    def __getitem__(self, place: tuple[str, Split]) -> tuple[Responses, NDArray[np.int64]]:
-        """The answers of a task's split, and the order of its items by row, shape (n_items,)."""
+    def __getitem__(self, place: tuple[str, Split]) -> Responses:
+        """The answers on the items of a task's split."""
         if place not in self._made:
             task, split = place
-            n = self._sizes[task][split]
             rows, known = self._known[place]
-            # Items that no run used come last and count as neither easy nor hard.
-            order = np.concatenate([rows, np.setdiff1d(np.arange(n), rows)])
-            difficulties = np.zeros(n)
+            # Items that no run used count as neither easy nor hard.
+            difficulties = np.zeros(self._sizes[task][split])
             difficulties[rows] = known
-            self._made[place] = (Responses(self._name, task, split, difficulties), order)
+            self._made[place] = Responses(self._name, task, split, difficulties)
         return self._made[place]
+
+    def order(self, task: str, split: Split, seed: int) -> NDArray[np.int64]:
+        """A random order of the items of a task's split, by row, shape (n_items,): of every seed another."""
+        key = (task, split, seed)
+        if key not in self._orders:
+            if len(self._orders) >= REMEMBERED:
+                self._orders.clear()
+            states = started(np.zeros(1, dtype=np.uint64), text_key(self._name, task, split, "order"), seed)
+            numbers = uniforms(states, np.arange(self._sizes[task][split]))[0]
+            self._orders[key] = np.argsort(numbers, kind="stable")
+        return self._orders[key]
 
 
 def _read(

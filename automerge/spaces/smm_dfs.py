@@ -280,7 +280,7 @@ class SmmDataFlowSpace:
     def _present(self, X: Genotypes) -> NDArray[np.bool_]:
         """Which layers of the longest stack are there, shape (n, 2 L)."""
         choices = X[:, : self.n_layers, None]
-        return np.asarray(((choices == [0, 1]) | (choices == BOTH)).reshape(len(X), -1))
+        return np.asarray(((choices == [0, 1]) | (choices == BOTH)).reshape(len(X), 2 * self.n_layers))
 
     def _acting(self, X: Genotypes) -> NDArray[np.bool_]:
         """Which scales do something, shape (n, 2 L - 1)."""

@@ -136,7 +136,7 @@ def _validate(options: argparse.Namespace, _: Scale) -> int:
         # Kept searches are those of a benchmark as it is and of the packages as they are.
         packages = hashlib.sha256(json.dumps(versions()).encode()).hexdigest()[:8]
         searches = options.folder / "searches" / f"{folder.name}-{fingerprint(folder)}-{packages}"
-        own = sorted(known[folder].intersection(wanted or ())) or None
+        own = None if wanted is None else sorted(known[folder].intersection(wanted))
         found = validate(folder, optimizers=own, searches=searches, jobs=options.jobs)
         print(f"{folder.name}: {json.dumps(found['interpolation'])}", flush=True)
     return 0

@@ -55,7 +55,7 @@ def test_noise_is_that_of_items_and_vanishes_over_seeds(b: Benchmark, X: np.ndar
 
 def test_more_items_repeat_the_answers_on_fewer(b: Benchmark, X: np.ndarray) -> None:
     by_n = b.trajectory(X[:20], [5, 20, 60], seed=3)
-    order = b.order("math")
+    order = b.order("math", seed=3)
     right = b.respond(X[:20], "math", "search", order, seed=3)
     for n, answers in by_n.items():
         alive = ~answers.broken
@@ -64,6 +64,33 @@ def test_more_items_repeat_the_answers_on_fewer(b: Benchmark, X: np.ndarray) -> 
         assert (answers.k["math"][alive] == right[:, :n].sum(axis=1)[alive]).all()
         assert (answers.scores["math"][alive] == answers.k["math"][alive] / n).all()
     assert np.nanstd(by_n[5].scores["math"]) > 0
+
+
+def test_items_are_asked_in_an_order_of_the_seeds_own(b: Benchmark, X: np.ndarray) -> None:
+    """So that few items are neither easier nor harder than all on the mean over seeds."""
+    first, again, other = (b.order("math", seed=seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+    assert sorted(first) == sorted(other) == list(range(b.n_items["math"]["search"]))
+    assert (b.order("math", "test", seed=1)[:5] != first[:5]).any()
+    p = b.mean(X)["math"]
+    asked = np.array([b.query(X, n_items=5, seed=seed).scores["math"] for seed in range(400)])
+    alive = np.isfinite(asked).sum(axis=0) > 100
+    assert np.nanmean(asked[:, alive] - p[alive]) == pytest.approx(0, abs=0.01)
+
+
+def test_unknown_names_are_told_with_the_known_ones(b: Benchmark, X: np.ndarray) -> None:
+    for ask in (lambda: b.order("nope"), lambda: b.world("nope", "search")):
+        with pytest.raises(ValueError, match="unknown task 'nope', known are math, code"):
+            ask()
+    wrong: Any = "train"
+    for ask in (lambda: b.order("math", wrong), lambda: b.query(X, split=wrong)):
+        with pytest.raises(ValueError, match="unknown split 'train', known are search, test"):
+            ask()
+    with pytest.raises(ValueError, match="unknown gene 'nope', known are "):
+        b.choices("nope")
+    with pytest.raises(ValueError, match=r"expected one genotype of shape \(n_genes,\), got shape \(3, "):
+        b.config(X[:3])
 
 
 def test_answers_depend_on_nothing_but_the_model_the_item_and_the_seed(b: Benchmark, X: np.ndarray) -> None:
@@ -151,7 +178,7 @@ def test_wrong_tasks_rows_splits_and_seeds_are_refused(b: Benchmark, X: np.ndarr
         b.respond(X, "maths", "search", [0], seed=0)
     with pytest.raises(ValueError, match="expected rows of 'math' from 0 to 59, got 3 to 60"):
         b.respond(X, "math", "search", [3, 60], seed=0)
-    with pytest.raises(ValueError, match="splits with models are search, test"):
+    with pytest.raises(ValueError, match="unknown split 'train', known are search, test"):
         b.query(X, split="train")  # type: ignore[arg-type]
     for seed in (-1, "a", None, 1.5, True):
         with pytest.raises(ValueError, match=f"expected a seed that is a whole number from 0, got {seed!r}"):

@@ -175,6 +175,20 @@ def test_targets_of_the_example_are_good(dataset: Dataset) -> None:
     assert (seconds[MERGE_SECONDS].figures["median_log_error"] or 1) < 0.05
 
 
+def test_lost_evaluations_say_nothing_of_models_but_what_was_measured_before_counts(dataset: Dataset) -> None:
+    told = measured(dataset, "a", "search")
+    lost = told.rows[:5]
+    status = dataset.frame["status"].to_numpy(dtype=object, copy=True)
+    status[lost] = "failed"
+    some = replace(dataset, frame=dataset.frame.assign(status=status))
+    assert measured(some, "a", "search").rows.tolist() == told.rows.tolist()
+    whole, broken = fit_broken(dataset), fit_broken(some)
+    assert whole is not None
+    assert broken is not None
+    assert broken.figures["broken"] == whole.figures["broken"]
+    assert broken.figures["rows"] == (whole.figures["rows"] or 0) - len(lost)
+
+
 def test_too_few_models_give_no_bags(dataset: Dataset) -> None:
     few = _first(dataset, MINIMUM - 1)
     target = fit_scores(few, measured(few, "a", "search"))

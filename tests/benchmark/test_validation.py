@@ -180,6 +180,10 @@ def test_other_real_runs_can_be_compared_with(folder: Path, tmp_path: Path, monk
     found = validate(copy, real=real)["trajectories"]
     assert found["scale"].startswith("trials 10,")
     assert found["in_sample"] is False
+    with pytest.raises(
+        ValueError, match=r"the benchmark was made of .*evolution-1, or of runs that began with the same"
+    ):
+        validate(copy, real=[real[0], folder.parent / "runs" / "evolution-1"])
 
 
 def no_fit(*_: Any, **__: Any) -> None:

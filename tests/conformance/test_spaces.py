@@ -64,6 +64,14 @@ def test_samples_are_seeded_canonical_and_various(space: Space) -> None:
     assert len(np.unique(X, axis=0)) > 40
 
 
+def test_no_models_have_no_features_costs_or_activity(space: Space) -> None:
+    none = np.empty((0, len(space.genes)))
+    assert space.repair(none).shape == none.shape
+    assert space.features(none).shape == (0, len(space.feature_names))
+    assert all(values.shape == (0,) for values in space.costs(none).values())
+    assert space.active(none).shape == none.shape
+
+
 def test_repair_is_idempotent_within_bounds_and_leaves_its_argument(space: Space) -> None:
     X = anywhere(space, 3000)
     before = X.copy()

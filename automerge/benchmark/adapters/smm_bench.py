@@ -2,10 +2,10 @@
 
 ::
 
-    f_ps = SmmParameterFunction.of(load("zoo-ps"))             # or .read("smm-bench-ps"), the folder that it ships
-    f_ps(x)                                                    # x of shape (64,) or (n, 64)
-    f_dfs = SmmDataFlowFunction.of(load("zoo-dfs"))
-    f_dfs(c, x, mode="test_acc")                               # c of shape (n, 32), x of shape (n, 63)
+    f_ps = SmmParameterFunction.of(load("zoo-ps"), "sort")     # or .read("smm-bench-ps"), the folder that it ships
+    f_ps(x)                                                    # x of shape (16,) or (n, 16): two sources of 8 layers
+    f_dfs = SmmDataFlowFunction.of(load("zoo-dfs"), "sort")
+    f_dfs(c, x, mode="test_acc")                               # c of shape (n, 8), x of shape (n, 15)
 
 A folder of SMM-Bench holds `train_acc_ja_best_model.json` and `test_acc_ja_best_model.json`, each a `CVBooster` of
 LightGBM whose boosters' mean is the score, and `label.json` with the names of the entries. What is missing or wrong
@@ -54,11 +54,16 @@ class SmmParameterFunction:
     def of(cls, benchmark: Benchmark, task: str | None = None) -> Self:
         """The expected score of a task of a benchmark of the space `smm_ps`, its only one by default.
 
-        The entries are in the order of the space's genes. Raises ValueError for another space, and for no or an unknown
-        name where there are several tasks.
+        The entries are in the order of the space's genes. Raises ValueError for another space or other than two
+        sources, and for no or an unknown name where there are several tasks.
         """
         if not isinstance(benchmark.space, SmmParameterSpace):
             raise ValueError(_other_space(benchmark, "smm_ps"))
+        if len(benchmark.space.sources) != 2:
+            raise ValueError(
+                f"SMM-Bench merges two sources, {benchmark.name} is of {', '.join(benchmark.space.sources)}; ask the "
+                "benchmark itself, by its query"
+            )
         return cls(_expected(benchmark, task), len(benchmark.space.genes))
 
     @classmethod

@@ -22,5 +22,5 @@ def test_configurations_are_answered_as_their_genotypes(tmp_path: Path) -> None:
     assert (answers.values == expected.values).all()
     assert len(np.unique(answers.values, axis=0)) > 10
     assert (query(benchmark, sampled[4], n_items=30, seed=2).values[0] == expected.values[4]).all()
-    with pytest.raises(ValueError, match="splits with models are search, test"):
+    with pytest.raises(ValueError, match="unknown split 'train', known are search, test"):
         query(benchmark, sampled, split="train")
