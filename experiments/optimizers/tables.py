@@ -22,7 +22,8 @@ def gains(results: Results) -> str:
             curves = results.curves(problem, optimizer, "gain")
             if len(curves):
                 finals = np.array(list(results.finals(problem, optimizer).values()))
-                final = f"{_number(finals.mean())} ({_number(standard_error(finals[:, None])[0])})"
+                error = _number(standard_error(finals[:, None])[0]) if len(finals) > 1 else "-"
+                final = f"{_number(finals.mean())} ({error})"
                 cells = [_number(value) for value in curves.mean(axis=0)[1:]]
                 rows.append([problem, optimizer, str(len(curves)), *cells, final])
     return _table(["problem", "optimizer", "seeds", *shares, "final (se)"], rows)
