@@ -304,7 +304,7 @@ def test_a_token_in_a_padding_row_keeps_no_adapter_from_being_written(llama: dic
     to = tmp_path / "merged"
     beside = family.vocabulary.save_tokenizer
     write_adapter(recipe, family.sources, to, base_model=str(tmp_path / "base"), revision="v1", beside=beside)
-    plain = [
+    plain: list[Source] = [
         CheckpointSource("base", str(tmp_path / "base")),
         *(source(tmp_path / "base", f, f.name) for f in (left, right)),
     ]
