@@ -280,7 +280,7 @@ def _assemble(settings: Mapping[str, Any], log: Path | None = None) -> Any:
     parts = _assembled(settings, log)
     if baseline := settings["report"]["baseline"]:
         # At the end of the search would be late to say so.
-        refuse_other(Path(baseline), parts.objectives, parts.constraints)
+        refuse_other(Path(baseline), parts.objectives, parts.constraints, parts.identity["tasks"])
     return parts
 
 

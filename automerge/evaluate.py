@@ -42,6 +42,10 @@ class Evaluator:
         reason = ""
         try:
             self._model.write(query.recipe)
+            device = self._model.lm.model.device
+            if device.type == "cuda":
+                # There merging is only queued, and its time would be told as that of the first forward pass.
+                torch.cuda.synchronize(device)
             merged = time.perf_counter()
             scores = [self._score(part) for part in query.slices]
             monitor.refuse_collapse()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +20,19 @@ from automerge.records import Split
 
 Item = TypeVar("Item")
 
-BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+BUILDERS = {".parquet": "parquet"}
 """File suffixes and the `datasets` builders that read them."""
 
 JSON = (".jsonl", ".json")
 """Suffixes of files that are read as they stand: builders take texts that look like dates for times."""
 
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+"""Suffixes of tables whose cells are texts as they stand, and what stands between them: builders make 007 to 7."""
+
 PART = r"train(\[(-?\d+%?)?:(-?\d+%?)?\])?"
 """The form of a split of a file."""
 
-SUFFIXES = (*JSON, *BUILDERS)
+SUFFIXES = (*JSON, *SEPARATORS, *BUILDERS)
 """Suffixes by which a path is a file and no id of a dataset."""
 
 Row = Mapping[str, Any]
@@ -138,15 +143,14 @@ def _from_file(file: Path, split: str, limit: int | None) -> list[Row]:
     suffix = file.suffix.lower()
     if not isinstance(split, str) or not re.fullmatch(PART, split):
         raise ValueError(f"{file} has one split: write train, or a part of it such as train[200:]; got {split!r}")
-    if suffix in JSON:
-        return _part(_json_rows(file), split)[:limit]
+    if suffix in JSON or suffix in SEPARATORS:
+        return _part(_json_rows(file) if suffix in JSON else _table_rows(file, SEPARATORS[suffix]), split)[:limit]
     # Importing `datasets` takes a second, which commands without tasks should not pay.
     from datasets import load_dataset  # noqa: PLC0415
     from datasets.exceptions import DatasetGenerationError  # noqa: PLC0415
 
-    options = {"sep": "\t"} if suffix == ".tsv" else {}
     try:
-        return _first(load_dataset(BUILDERS[suffix], data_files=str(file), split=split, **options), limit)
+        return _first(load_dataset(BUILDERS[suffix], data_files=str(file), split=split), limit)
     except (DatasetGenerationError, StopIteration) as fault:
         raise ValueError(f"{file} cannot be read as {suffix} or holds no rows: {fault.__cause__ or fault!r}") from fault
 
@@ -166,7 +170,7 @@ def _from_hub(path: str, *, split: str, name: str | None, revision: str | None, 
 
     try:
         return _first(load_dataset(path, name, split=split, revision=revision), limit)
-    except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError) as fault:
+    except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError, RuntimeError) as fault:
         raise FileNotFoundError(
             f"dataset {path!r} (name {name!r}, split {split!r}) is neither a file ending in "
             f"{', '.join(SUFFIXES)} nor to be had from the hub ({type(fault).__name__}: {fault})"
@@ -177,12 +181,34 @@ def _first(rows: Any, limit: int | None) -> list[Row]:
     return list(rows if limit is None else rows.select(range(min(limit, len(rows)))))
 
 
-def _json_rows(file: Path) -> list[Row]:
-    """The objects of a file: one in every line, or one list of them."""
+def _text(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         raise ValueError(f"{file} is not written in UTF-8: {fault}") from fault
+
+
+def _table_rows(file: Path, separator: str) -> list[Row]:
+    """The rows of a table by the names of its first row; cells are texts, an empty one is an empty text."""
+    reader = csv.DictReader(StringIO(_text(file), newline=""), delimiter=separator, strict=True)
+    rows: list[Row] = []
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                names = ", ".join(reader.fieldnames or ())
+                raise ValueError(
+                    f"{file}: expected as many cells as there are columns ({names}), unlike line {reader.line_num}; "
+                    "put cells that hold the separator or the end of a line in double quotes"
+                )
+            rows.append(row)
+    except csv.Error as fault:
+        raise ValueError(f"{file} cannot be read as a table after line {reader.line_num}: {fault}") from fault
+    return rows
+
+
+def _json_rows(file: Path) -> list[Row]:
+    """The objects of a file: one in every line, or one list of them."""
+    text = _text(file)
     whole = text.lstrip().startswith("[")
     rows: list[Any] = []
     for number, part in enumerate([text] if whole else text.split("\n"), start=1):

@@ -7,8 +7,9 @@ only their logits are computed. Batches without padding need no mask and take th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ class Monitor:
 class CausalLM:
     """A transformers model with its tokenizer, as tasks want to ask it.
 
-    `batch_tokens` bounds rows times length of a batch. Holds a cache of token ids by text, and `monitor`.
+    `batch_tokens` bounds rows times length of a batch; one that the device has no memory for is asked in halves. Holds
+    a cache of token ids by text, and `monitor`.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, batch_tokens: int = 16384) -> None:
@@ -77,7 +79,8 @@ class CausalLM:
         answers: list[Likelihood | None] = [None] * len(pairs)
         rows = sorted(inputs, key=len)
         n_kept = [max(len(encoded[index][1]) for index in inputs[row]) for row in rows]
-        for batch in self._batches(rows, n_kept):
+
+        def ask(batch: Sequence[int]) -> None:
             width = max(n_kept[i] for i in batch)
             logits = self._forward([rows[i] for i in batch], width)
             best = logits.argmax(dim=-1)
@@ -94,6 +97,9 @@ class CausalLM:
             self.monitor.n_positions += int(telling.sum())
             for (_, index), value, greedy in zip(owners, total, right, strict=True):
                 answers[index] = Likelihood(value, len(encoded[index][1]), greedy)
+
+        for batch in self._batches(rows, n_kept):
+            self._in_parts(batch, ask)
         return [answer for answer in answers if answer is not None]
 
     def generate(self, prompts: Sequence[str], *, stop: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -105,17 +111,42 @@ class CausalLM:
         order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
         texts = [""] * len(prompts)
         rows = [encoded[index] for index in order]
-        for batch in self._batches(rows, [1] * len(rows), extra=max_new_tokens):
+
+        def ask(batch: Sequence[int]) -> None:
             tokens = self._decode([rows[i] for i in batch], stop, max_new_tokens)
             for i, row in zip(batch, tokens, strict=True):
                 texts[order[i]] = _cut(self.tokenizer.decode(row, skip_special_tokens=True), stop)
+
+        for batch in self._batches(rows, [1] * len(rows), extra=max_new_tokens):
+            self._in_parts(batch, ask)
         return texts
+
+    def _in_parts(self, batch: Sequence[int], ask: Callable[[Sequence[int]], None]) -> None:
+        """Asks for the rows of a batch, in halves where the device has no memory for all of them.
+
+        Raises torch.OutOfMemoryError if it has none for one.
+        """
+        try:
+            ask(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        else:
+            return
+        # The fault that was caught held the tensors that were in the way.
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        for part in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+            self._in_parts(part, ask)
 
     def _encode(self, prompt: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         key = (prompt, continuation)
         if key not in self._encoded:
-            context = self._prompt(prompt)
-            whole = tuple(self.tokenizer(prompt + continuation)["input_ids"])
+            # Tokens begin with the blank before a word: one that ends a prompt belongs to what follows.
+            begun = prompt.rstrip(" ") or prompt
+            continuation = prompt[len(begun) :] + continuation if continuation else continuation
+            context = self._prompt(begun)
+            whole = self._ids(begun + continuation)
             # Where the tokens of the joint text do not begin with the prompt's, generation could not produce them:
             # the continuation is then encoded by itself.
             joined = whole[: len(context)] == context
@@ -127,8 +158,27 @@ class CausalLM:
 
     def _prompt(self, prompt: str) -> tuple[int, ...]:
         if prompt not in self._prompts:
-            self._prompts[prompt] = tuple(self.tokenizer(prompt)["input_ids"])
+            self._prompts[prompt] = self._ids(prompt)
         return self._prompts[prompt]
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text with what the tokenizer puts before it, and without what it puts behind.
+
+        Texts of chat templates begin with the first token already.
+        """
+        first = self.tokenizer.bos_token
+        if first and text.startswith(first):
+            return self._continuation(text)
+        ids = self.tokenizer(text)["input_ids"]
+        return tuple(ids[: len(ids) - self._n_behind])
+
+    @cached_property
+    def _n_behind(self) -> int:
+        """The number of tokens that the tokenizer puts behind a text, such as one that ends it."""
+        plain = self._continuation("a")
+        whole = tuple(self.tokenizer("a")["input_ids"])
+        starts = [k for k in range(len(whole) - len(plain) + 1) if whole[k : k + len(plain)] == plain]
+        return len(whole) - starts[0] - len(plain) if starts and plain else 0
 
     def _continuation(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -177,7 +227,7 @@ class CausalLM:
         return row_of, torch.tensor(targets, device=device), mask.to(device)
 
     def _decode(self, rows: Sequence[tuple[int, ...]], stop: Sequence[str], max_new_tokens: int) -> list[list[int]]:
-        """Greedily decoded tokens of every row, up to its end."""
+        """Greedily decoded tokens of every row, up to its end, without the token that ends it."""
         from transformers import DynamicCache  # noqa: PLC0415 (only generation needs it)
 
         done: list[list[int]] = [[] for _ in rows]
@@ -201,13 +251,15 @@ class CausalLM:
             flagged = suspects[chosen].tolist()
             kept = []
             for position, (row, token) in enumerate(zip(active, tokens, strict=True)):
+                if token in ends:
+                    continue
                 done[row].append(token)
-                ended = token in ends or (flagged[position] and self._has_stop(done[row], stop))
-                if not ended:
+                if not (flagged[position] and self._has_stop(done[row], stop)):
                     kept.append(position)
-            if step > 0:  # as in likelihoods: the first token after a prompt tells nothing
-                self.monitor.predicted.update(tokens)
-                self.monitor.n_positions += len(tokens)
+            if step > 0:
+                # As in likelihoods the first token after a prompt tells nothing; nor does what ends a short answer.
+                self.monitor.predicted.update(tokens[position] for position in kept)
+                self.monitor.n_positions += len(kept)
             if not kept:
                 break
             if len(kept) < len(active):

@@ -61,6 +61,27 @@ def test_values_of_json_come_as_they_stand(tmp_path: Path) -> None:
     assert load_rows(str(write_jsonl(tmp_path / "rows.jsonl", rows))) == rows
 
 
+@pytest.mark.parametrize(("suffix", "between"), [(".csv", ","), (".tsv", "\t")])
+def test_cells_of_tables_are_texts_as_they_stand(tmp_path: Path, suffix: str, between: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    lines = [["a", "b"], ["007", "NA"], ["3.10", '"two\nlines, and ""quotes"""'], ["", "null"]]
+    path.write_text("\ufeff" + "".join(between.join(line) + "\r\n" for line in lines), encoding="utf-8", newline="")
+    assert load_rows(str(path)) == [
+        {"a": "007", "b": "NA"},
+        {"a": "3.10", "b": 'two\nlines, and "quotes"'},
+        {"a": "", "b": "null"},
+    ]
+    path.write_text(f"a{between}b\n1{between}2\n3\n")
+    with pytest.raises(ValueError, match=r"as many cells as there are columns \(a, b\), unlike line 3; put cells"):
+        load_rows(str(path))
+    path.write_text(f'a{between}b\n"1{between}2\n')
+    with pytest.raises(ValueError, match="cannot be read as a table after line 1"):
+        load_rows(str(path))
+    path.write_bytes(b"a\ncaf\xe9\n")
+    with pytest.raises(ValueError, match="is not written in UTF-8"):
+        load_rows(str(path))
+
+
 def test_faulty_json_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n\n{"a": \n')

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from automerge.language_model import CausalLM, InvalidModelError, Monitor
 from automerge.model import load_causal_lm
@@ -123,6 +127,67 @@ def test_logits_that_are_not_finite_make_the_model_invalid(lm: CausalLM) -> None
         lm.likelihoods([("abc", "d")])
     with pytest.raises(InvalidModelError, match="NaN or infinity"):
         lm.generate(["abc"], stop=[], max_new_tokens=2)
+
+
+def test_a_blank_that_ends_a_prompt_belongs_to_what_follows() -> None:
+    """As in SentencePiece, where a word's token begins with the blank before it."""
+    pieces = Tokenizer(models.Unigram([("<unk>", 0.0), ("\u2581a", -1.0), ("\u2581", -3.0), ("a", -2.0)], unk_id=0))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    fast: Any = PreTrainedTokenizerFast
+    lm = CausalLM(nn.Linear(1, 1), fast(tokenizer_object=pieces))
+    for prompt, continuation in (("a ", "a"), ("a", " a")):
+        assert lm._encode(prompt, continuation) == ((1,), (1,))
+    with pytest.raises(ValueError, match="must have tokens"):
+        lm._encode("a ", "")
+
+
+def test_what_a_tokenizer_puts_around_a_text_stands_there_once(lm: CausalLM) -> None:
+    tokenizer = lm.tokenizer
+    tokenizer.bos_token = "<pad>"  # noqa: S105 (no password)
+    around = processors.TemplateProcessing("<pad> $A <eos>", special_tokens=[("<pad>", 0), ("<eos>", 1)])
+    tokenizer.backend_tokenizer.post_processor = around
+    assert tokenizer("ab")["input_ids"] == [0, 2, 3, 1]
+    for prompt in ("ab", "<pad>ab"):
+        assert lm._encode(prompt, "c") == ((0, 2, 3), (4,))
+
+
+def test_batches_that_do_not_fit_are_asked_in_halves(lm: CausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = list(zip(texts(30), texts(30, seed=1, longest=6), strict=True))
+    prompts = [prompt for prompt, _ in pairs]
+    likely, written = lm.likelihoods(pairs), lm.generate(prompts, stop=["a"], max_new_tokens=6)
+    forward = lm.model.forward
+    sizes = []
+
+    def small(**inputs: Any) -> Any:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > limit:
+            raise torch.OutOfMemoryError("no room")
+        return forward(**inputs)
+
+    monkeypatch.setattr(lm.model, "forward", small)
+    limit = 2
+    assert [one.greedy for one in lm.likelihoods(pairs)] == [one.greedy for one in likely]
+    assert lm.generate(prompts, stop=["a"], max_new_tokens=6) == written
+    assert max(sizes) > limit
+    limit = 0
+    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+        lm.likelihoods(pairs)
+
+
+def test_answers_of_one_token_are_no_collapse(lm: CausalLM) -> None:
+    """That end a text at once or after one token, as those of chat models to yes-or-no questions."""
+    with torch.no_grad():
+        head = lm.model.get_output_embeddings().weight
+        head.zero_()
+    lm.model.generation_config.eos_token_id = [0]
+    lm.monitor = Monitor()
+    assert lm.generate(texts(80), stop=[], max_new_tokens=3) == [""] * 80
+    lm.monitor.refuse_collapse()
+    lm.model.generation_config.eos_token_id = []
+    lm.tokenizer.eos_token = None
+    lm.generate(texts(80), stop=[], max_new_tokens=3)
+    with pytest.raises(InvalidModelError, match="positions predict token 0"):
+        lm.monitor.refuse_collapse()
 
 
 def test_one_token_for_everything_is_collapse_only_over_many_positions() -> None:

@@ -540,6 +540,15 @@ def test_baseline_with_other_objectives_is_refused(tmp_path: Path) -> None:
         two_objectives(tmp_path / "run").report(baseline=tmp_path / "other")
 
 
+def test_baseline_of_other_items_is_refused(tmp_path: Path) -> None:
+    for folder, told in (("other", "1"), ("run", "2")):
+        found = two_objectives(tmp_path / folder)
+        found.log.write_settings({"identity": {"tasks": {found.tasks[0]: told, found.tasks[1]: "0"}}})
+        found.log.close()
+    with pytest.raises(ValueError, match=f"was asked other items of {found.tasks[0]}, or otherwise; run it with the"):
+        write_report(tmp_path / "run", baseline=tmp_path / "other")
+
+
 def test_untested_baseline_is_refused(tmp_path: Path) -> None:
     other = Run(tmp_path / "other")
     other.references()

@@ -15,7 +15,7 @@ from automerge.history import History, eligible
 from automerge.log import EvaluationRow
 from automerge.protocols import ReferenceKind
 from automerge.records import REFERENCE, Split
-from automerge.report.baseline import bounds, comparable, read
+from automerge.report.baseline import bounds, comparable, fingerprints, read
 from automerge.report.comparison import Comparison, compare
 from automerge.report.headline import Headline, headline
 from automerge.report.points import Point, shown
@@ -160,7 +160,7 @@ class Findings:
 def find(run: Path, *, baseline: Path | None = None) -> Findings:
     """The findings of the run in a folder. Raises as `write_report` does."""
     history, settings = read(run)
-    other = None if baseline is None else comparable(baseline, history)
+    other = None if baseline is None else comparable(baseline, history, fingerprints(settings))
     points = shown(history, other)
     return Findings(
         run=run,

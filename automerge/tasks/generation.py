@@ -18,6 +18,12 @@ METRICS = ("exact", "numeric")
 """Ways to compare an answer with the right one."""
 
 
+UNSIGNED = r"(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+
+NUMBER = re.compile(rf"(-?{UNSIGNED})(?:\s*/\s*({UNSIGNED}))?")
+"""A number, or two as a fraction."""
+
+
 class Problem(NamedTuple):
     """A prompt and its right final answer."""
 
@@ -29,8 +35,9 @@ class Generation:
     """Prompts answered by greedy generation.
 
     `prompt` and `answer` are templates over the columns; generation ends at the first of the `stop` strings or after
-    `max_new_tokens`; `extract` is a regular expression whose last match's first group is the final answer; `metric`
-    compares it as text (`exact`) or as a number (`numeric`: 1,000 equals 1000.0).
+    `max_new_tokens`; `extract` is a regular expression whose last match gives the final answer, by the first of its
+    groups that took part; `metric` compares it as text (`exact`) or as a number (`numeric`: 1,000 equals 1000.0, and
+    1/2 equals .5).
     """
 
     chance = 0.0
@@ -94,22 +101,35 @@ class Generation:
         return [float(self._is_right(text, problem.answer)) for text, problem in zip(texts, problems, strict=True)]
 
     def check(self) -> list[str]:
-        """Empty answers, and test items that stand among the search items."""
-        empty = sum(not problem.answer for problems in self._items.values() for problem in problems)
+        """Empty answers, those that are no number where numbers are compared, and test items among the search items."""
+        answers = [problem.answer for problems in self._items.values() for problem in problems]
+        empty = sum(not answer for answer in answers)
         faults = [f"{empty} items have an empty answer; check the template `answer`"] if empty else []
+        odd = [answer for answer in answers if answer and len(_numbers(answer)) != 1]
+        if self._metric == "numeric" and odd:
+            faults.append(
+                f"{len(odd)} items have answers that hold no number or several, such as {odd[0][:80]!r}; have the "
+                "template `answer` give one, as {{ answer.split('####')[1] }} does, or take metric: exact"
+            )
         return faults + overlap(self._items["search"], self._items["test"])
 
     def _is_right(self, text: str, answer: str) -> bool:
-        found = [match.group(1).strip() for match in self._pattern.finditer(text) if match.group(1) is not None]
+        matched = (next((g for g in match.groups() if g is not None), None) for match in self._pattern.finditer(text))
+        found = [group.strip() for group in matched if group is not None]
         if not found:
             return False
         # A pattern that matches anything ends with an empty match at the end of the text.
         final = next((candidate for candidate in reversed(found) if candidate), "")
         if self._metric == "exact":
             return final == answer.strip()
-        return _number(final) is not None and _number(final) == _number(answer)
+        return _numbers(final)[:1] == _numbers(answer)[:1] != []
 
 
-def _number(text: str) -> float | None:
-    match = re.search(r"-?\d[\d,]*(?:\.\d+)?", text)
-    return float(match.group().replace(",", "")) if match else None
+def _numbers(text: str) -> list[float]:
+    """The numbers in a text, in order: with commas, decimals and exponents, and fractions."""
+    found = []
+    for match in NUMBER.finditer(text.replace("\N{MINUS SIGN}", "-")):
+        value, divisor = (float(part.replace(",", "")) if part else 1.0 for part in match.groups())
+        if divisor:
+            found.append(value / divisor)
+    return found

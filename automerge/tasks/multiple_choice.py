@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
@@ -30,9 +31,9 @@ class MultipleChoice:
 
     `prompt` is a template over the columns, `choices` the column with the list of texts (in CSV files as JSON), `label`
     the column that tells the right one: the choice itself, its position from 0, or its letter from A. Where `choices`
-    are `{"text": [...], "label": [...]}`, as in many datasets of the hub, `label` tells one of these labels. `prefix`
-    is put before every choice. Choices are compared by log-probability, divided by their number of tokens or characters
-    if `normalize` says so.
+    are `{"text": [...], "label": [...]}`, or a list of `{"text": ..., "label": ...}`, as in many datasets of the hub,
+    `label` tells one of these labels. `prefix` is put before every choice. Choices are compared by log-probability,
+    divided by their number of tokens or characters if `normalize` says so.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class MultipleChoice:
         self.name = name
         self._normalize = normalize
         templates = Templates(prompt=prompt)
+        self._readings: Counter[str] = Counter()
 
         def question(row: Row) -> Question:
             for column in (choices, label):
@@ -63,6 +65,8 @@ class MultipleChoice:
                     raise ValueError(f"no column {column!r}; the row has columns {sorted(row)}")
             listed, labels = _listed(row[choices])
             written = tuple(prefix + str(choice) for choice in listed)
+            if labels is None and isinstance(row[label], str) and row[label].isdigit():
+                self._readings["choices" if row[label] in listed else "positions"] += 1
             return Question(templates.render("prompt", row), written, _position(row[label], listed, labels))
 
         self._items: dict[Split, list[Question]] = by_split(search, test, question)
@@ -82,19 +86,23 @@ class MultipleChoice:
         return [Request(question.prompt, question.choices) for question in self._items[split]]
 
     def score(self, model: LanguageModel, split: Split, items: Sequence[int]) -> list[float]:
-        """1.0 where the right choice has the highest log-probability, else 0.0; a tie goes to the first."""
+        """1.0 where the right choice has the highest log-probability, else 0.0; a tie of n gives 1/n to each."""
         questions = [self._items[split][item] for item in items]
         answers = iter(model.likelihoods([(q.prompt, choice) for q in questions for choice in q.choices]))
         scores = []
         for q in questions:
             values = [self._value(next(answers), choice) for choice in q.choices]
-            scores.append(float(values.index(max(values)) == q.label))
+            best = max(values)
+            scores.append(float(values[q.label] == best) / values.count(best))
         return scores
 
     def check(self) -> list[str]:
-        """Questions with fewer than two choices, and test items that stand among the search items."""
+        """Questions with fewer than two choices, labels of two readings, and test items among the search items."""
         lone = sum(len(q.choices) < 2 for questions in self._items.values() for q in questions)
         faults = [f"{lone} questions have fewer than two choices"] if lone else []
+        if len(self._readings) > 1:
+            told = " and ".join(f"{kind} in {n} rows" for kind, n in sorted(self._readings.items()))
+            faults.append(f"numbers in the column of labels would be read as {told}; write letters, A for the first")
         search, test = ([(q.prompt, *q.choices) for q in self._items[split]] for split in ("search", "test"))
         return faults + overlap(search, test)
 
@@ -114,13 +122,19 @@ def _listed(cell: Any) -> tuple[Sequence[Any], Sequence[Any] | None]:
     texts, labels = found, None
     if isinstance(found, Mapping) and {*found} == {"text", "label"}:
         texts, labels = found["text"], found["label"]
-    listed = isinstance(texts, list) and None not in texts
+    elif isinstance(found, list) and found and all(_is_labelled(each) for each in found):
+        texts, labels = ([each[key] for each in found] for key in ("text", "label"))
+    listed = isinstance(texts, list) and all(isinstance(text, str | int | float) for text in texts)
     if not listed or not (labels is None or (isinstance(labels, list) and len(labels) == len(texts))):
         raise ValueError(
             'expected a list of choices such as ["yes", "no"], or {"text": [...], "label": [...]} with a label for '
             f"every text (in a CSV cell as JSON), got {cell!r}"
         )
     return texts, labels
+
+
+def _is_labelled(choice: Any) -> bool:
+    return isinstance(choice, Mapping) and {*choice} == {"text", "label"}
 
 
 def _position(label: Any, choices: Sequence[Any], labels: Sequence[Any] | None) -> int:

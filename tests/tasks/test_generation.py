@@ -55,6 +55,35 @@ def test_numbers_are_compared_by_value(tmp_path: Path, text: str, score: float) 
     assert task(tmp_path, "1000", "numeric", r"####\s*(.+)").score(Writer(text), "search", [0]) == [score]
 
 
+@pytest.mark.parametrize(
+    ("text", "answer", "score"),
+    [
+        ("#### 1/2", "0.5", 1.0),
+        ("#### .5", "1/2", 1.0),
+        ("#### 3/4", "3/5", 0.0),
+        ("#### \N{MINUS SIGN}7", "-7", 1.0),
+        ("#### 1.5e3", "1,500", 1.0),
+        ("#### 1/0", "1", 0.0),
+        ("#### two", "2", 0.0),
+    ],
+)
+def test_numbers_may_be_fractions_and_have_exponents(tmp_path: Path, text: str, answer: str, score: float) -> None:
+    assert task(tmp_path, answer, "numeric", r"####\s*(.+)").score(Writer(text), "search", [0]) == [score]
+
+
+def test_answers_that_are_no_single_number_are_told_where_numbers_are_compared(tmp_path: Path) -> None:
+    assert task(tmp_path, "$1,000 in all", "numeric").check() == []
+    assert task(tmp_path, "two", "exact").check() == []
+    for answer in ("two", "2 + 3 = 5 #### 5"):
+        (fault,) = task(tmp_path, answer, "numeric").check()
+        assert "2 items have answers that hold no number or several, such as" in fault
+
+
+def test_the_group_of_a_pattern_that_took_part_is_the_answer(tmp_path: Path) -> None:
+    either = task(tmp_path, "7", extract=r"answer is (\d+)|#### (\d+)")
+    assert [either.score(Writer(text), "search", [0]) for text in ("so the answer is 7.", "#### 7")] == [[1.0], [1.0]]
+
+
 def test_without_a_pattern_the_whole_text_counts(tmp_path: Path) -> None:
     assert task(tmp_path, "abc", extract=r"(?s)(.*)").score(Writer("abc\n"), "search", [0]) == [1.0]
 
