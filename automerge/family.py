@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automerge.alignment import differences, is_constant
+from automerge.alignment import differences, is_constant, place
 from automerge.configurations import config_faults, config_of
 from automerge.folders import resolve
 from automerge.protocols import Source
@@ -79,13 +79,28 @@ def open_family(options: Mapping[str, Any], *, trust_remote_code: bool) -> Famil
         raise ValueError(_listed([*found, *differences(opened), str(fault)])) from fault
     found += [fault for source in opened for fault in _dtype_faults(source)]
     alike = aligned(opened, vocabulary)
+    config = config_of(folders[BASE], trust_remote_code=trust_remote_code)
+    found += [fault for source in checkpoints for fault in _depth_faults(source, config)]
     found += differences(alike)
     if found:
         raise ValueError(_listed(found))
-    config = config_of(folders[BASE], trust_remote_code=trust_remote_code)
     adapters = [source for source in opened if isinstance(source, AdapterSource)]
     warnings = (*_base_warnings(adapters, str(options["base"])), *vocabulary.warnings)
     return Family(tuple(alike), folders, vocabulary, config, trust_remote_code, warnings)
+
+
+def _depth_faults(source: CheckpointSource, config: Mapping[str, Any]) -> list[str]:
+    """A message if a checkpoint stores layers that the configuration does not count."""
+    depth = config.get("num_hidden_layers")
+    stored = {layer for name in source.shapes if (layer := place(name).layer) is not None}
+    beyond = sorted(layer for layer in stored if isinstance(depth, int) and layer >= depth)
+    if not beyond:
+        return []
+    return [
+        f"source {source.name!r}: it stores layer {', '.join(map(str, beyond))} beyond the {depth} layers "
+        "of its configuration, such as a predictor of further tokens, which transformers leaves out; load it once with "
+        "transformers and save_pretrained it"
+    ]
 
 
 def _open(name: str, path: str, base: Source | None, revision: str | None) -> CheckpointSource | AdapterSource:

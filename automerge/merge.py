@@ -286,6 +286,8 @@ class ResidentSources:
         if unknown := sorted({read.source for read in fusion.inputs} - known):
             raise ValueError(f"the recipe reads unknown sources {unknown}; there are {sorted(known)}")
         check_options(fusion)
+        if getattr(methods.load(fusion.method), "masks", ()) and BASE in {read.source for read in fusion.inputs}:
+            raise ValueError(f"{fusion.method} drops parts of task vectors at random; the base has none, leave it out")
         layers = sorted({read.layer for read in fusion.inputs}, key=str)
         own = [self._locals(layer, component) for layer in layers]
         if any(shapes != own[0] for shapes in own):

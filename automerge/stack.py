@@ -98,14 +98,15 @@ class Stack:
         changed = [(body, name, held, gain) for body, name, held, gain in wanted if body.held.get(name) != held]
         for _, name, held, _ in changed:
             self._sources.check_fusion(held.fusion, name)
+        # First, so that what no layer needs any more is free before others are filled.
+        self._install(chosen, layers)
+        self._drop_idle(chosen)
         n_merged = 0
         for body, name, held, gain in changed:
             # An interrupted write leaves the slot marked as unknown, never as the wrong recipe.
             body.held.pop(name, None)
             n_merged += self._fill(body, name, held.fusion, gain, refer=stacked)
             body.held[name] = held
-        self._install(chosen, layers)
-        self._drop_idle(chosen)
         return n_merged
 
     def _chosen(self, recipe: Recipe, layers: Sequence[int], branch_gains: Sequence[Gains]) -> list[Body]:

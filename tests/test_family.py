@@ -112,6 +112,20 @@ def test_a_model_that_the_disk_has_no_room_for_is_refused_before_anything_is_wri
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_layers_that_the_configuration_does_not_count_are_named(llama: dict[str, Path], tmp_path: Path) -> None:
+    """As the predictor of further tokens in checkpoints of GLM-4.5 and DeepSeek-V3."""
+    more = shutil.copytree(llama["base"], tmp_path / "more")
+    state = load_file(more / "model.safetensors")
+    state |= {
+        name.replace("layers.0.", f"layers.{N_LAYERS}."): tensor.clone()
+        for name, tensor in state.items()
+        if "layers.0." in name
+    }
+    save_file(state, more / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"source 'base': it stores layer {N_LAYERS} beyond the {N_LAYERS} layers"):
+        opened({"base": more, "left": llama["left"]})
+
+
 def test_weights_in_a_dtype_that_cannot_be_merged_are_named(llama: dict[str, Path], tmp_path: Path) -> None:
     eight = toy.make_model(tmp_path / "eight", seed=1, like=llama["base"])
     state = load_file(eight / "model.safetensors")

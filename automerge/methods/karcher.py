@@ -43,7 +43,9 @@ def _mean(cosine: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[n
     for _ in range(MAX_STEPS):
         dots = (cosine @ mean).clip(-1, 1)
         angles = np.arccos(dots)
-        factors = np.where(angles < TOLERANCE, 0.0, shares * angles / np.sin(angles).clip(min=1e-300))
+        sines = np.sin(angles)
+        # Neither the mean itself nor what is opposite to it tells a direction.
+        factors = np.where(sines < TOLERANCE, 0.0, shares * angles / sines.clip(min=TOLERANCE))
         tangent = factors - (factors @ dots) * mean
         length = float(np.sqrt(max(tangent @ cosine @ tangent, 0.0)))
         if length < TOLERANCE:

@@ -67,6 +67,9 @@ def block_of(names: Sequence[str], base: Source, dtype: torch.dtype) -> Block:
 
 
 def staggered(size: int, stream: int, *, dtype: torch.dtype, device: torch.device, pin_memory: bool = False) -> Tensor:
-    """A flat buffer of zeros for one of the streams that a kernel reads or writes, numbered from 0."""
-    ahead = stream * STAGGER // dtype.itemsize
+    """A flat buffer of zeros for one of the streams that a kernel reads or writes, numbered from 0.
+
+    Pinned memory, which kernels do not read, is not staggered: PyTorch rounds its size up to a power of two.
+    """
+    ahead = 0 if pin_memory else stream * STAGGER // dtype.itemsize
     return torch.zeros(ahead + size, dtype=dtype, device=device, pin_memory=pin_memory)[ahead:]

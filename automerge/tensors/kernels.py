@@ -1,8 +1,9 @@
 """Formulas run over flat tensors: in one fused pass where compiling pays, else in pieces that stay in the cache.
 
 Merging is bound by memory bandwidth: every input is read once and the result written once. `torch.compile` makes one
-kernel a formula that does just this. Compiled and eager results are equal bit for bit, since both do the same float32
-arithmetic in the same order; a kernel takes a fixed number of inputs, and where a recipe has fewer, one of them is
+kernel a formula that does just this. On a CPU compiled and eager results are equal bit for bit, since both do the same
+float32 arithmetic in the same order (on a GPU they were not compared yet; there products and sums may be rounded
+together); a kernel takes a fixed number of inputs, and where a recipe has fewer, one of them is
 given again with constants of 0.
 """
 
