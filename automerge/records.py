@@ -193,8 +193,8 @@ class Trial:
     """All that is known of one recipe: its genotype, its origin and its results so far.
 
     The genotype is empty if the space cannot hold the recipe. `seconds` add up over its evaluations, by phase of the
-    work. `items` are scores item by item, by task in the task's order, of references that are evaluated after the order
-    is fixed; other trials have none.
+    work. `items` are scores item by item, by task in the task's order; those of the sources are not known so, because
+    the order follows from them.
     """
 
     id: int
@@ -206,7 +206,7 @@ class Trial:
     costs: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    items: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    items: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:

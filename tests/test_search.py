@@ -324,6 +324,37 @@ def test_thinking_takes_real_time_though_the_clock_of_a_simulated_run_stands_sti
     assert 0.5 < steps[-1].thinking < 1
 
 
+def test_trials_are_told_with_their_scores_item_by_item_in_the_order_of_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[int, Trial] = {}
+    with RunLog(tmp_path / "run.db") as log:
+        search, _ = make_search(log)
+        tell = search._optimizer.tell
+
+        def listen(trial: Trial) -> None:
+            told[trial.id] = trial
+            tell(trial)
+
+        monkeypatch.setattr(search._optimizer, "tell", listen)
+        list(search.run())
+        orders = log.orders()
+        logged: dict[tuple[int, str], dict[int, float]] = {}
+        for row in log.evaluations():
+            for part in row.evaluation.scores:
+                if part.slice.split == "search":
+                    known = logged.setdefault((row.trial, part.slice.task), {})
+                    known.update(zip(part.items, part.values, strict=True))
+    assert {trial.n_items for trial in told.values()} >= set(search._ladder.rungs)
+    for trial in told.values():
+        if trial.origin.get("kind") == "source":
+            assert not trial.items
+        elif trial.status == "ok":
+            for task, result in trial.results.items():
+                first = orders[task, "search"][: result.n]
+                assert trial.items[task].tolist() == [logged[trial.id, task][int(item)] for item in first]
+
+
 @pytest.mark.usefixtures("half_outside")
 def test_references_outside_the_space_are_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Trial] = []

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def angles(totals: Array, n: Array) -> tuple[Array, Array]:
-    """The angles of mean scores totals / n and their variances.
+def angles(totals: Array, n: Array) -> Array:
+    """The angles of mean scores totals / n.
 
     Half an item more of either kind keeps scores of 0 and 1 off the ends (Anscombe 1948 with 3/8).
     """
     share = (totals + 0.5) / (n + 1)
-    return np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))), 1 / (4 * (n + 0.5))
+    return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))))
 
 
 def scores(means: Array, deviations: Array) -> tuple[Array, Array]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from automerge.landscape.gaussian_process import Hyperparameters
 from automerge.landscape.model import TREES_UNTIL, Landscape, View, hyperparameters
-from automerge.landscape.rows import Rows
-from automerge.landscape.subset_noise import SubsetNoise
+from automerge.landscape.rows import Rows, in_order, known_on
+from automerge.landscape.subset_noise import Likeness
 from automerge.landscape.survival import Survival
 from automerge.landscape.trees import Trees
 from automerge.records import Trial
@@ -26,28 +26,45 @@ LEAST_GROWTH = 8
 
 
 class Beliefs:
-    """The landscape given all trials told so far. Holds the last hyperparameters."""
+    """The landscape given all trials told so far. Holds the last hyperparameters.
 
-    def __init__(self, view: View, *, seed: int) -> None:
+    Without `correlations` the errors of models on the same items are taken as independent.
+    """
+
+    def __init__(self, view: View, *, seed: int, correlations: bool = True) -> None:
         self.view = view
         self._seed = seed
+        self._correlations = correlations
         self._hyper: Hyperparameters | None = None
+        self._likeness: Sequence[Likeness | None] = ()
         self._n_fitted = 0
 
     def landscape(self, trials: Sequence[Trial]) -> Landscape | None:
         """The landscape that trials of any status tell; None while fewer than two have results."""
-        noise = SubsetNoise.of([trial.items for trial in trials if trial.items], self.view.tasks)
-        rows = Rows.of(trials, self.view.tasks, noise)
-        if len(rows) < 2:
+        n_known = len(known_on(trials, self.view.tasks))
+        if n_known < 2:
             return None
-        if self._hyper is None or len(rows) - self._n_fitted >= max(LEAST_GROWTH, GROWTH * self._n_fitted):
-            n_steps = FIRST_STEPS if self._hyper is None else NEXT_STEPS
-            self._hyper = hyperparameters(self.view, rows, start=self._hyper, n_steps=n_steps)
+        hyper = self._hyper
+        due = n_known - self._n_fitted >= max(LEAST_GROWTH, GROWTH * self._n_fitted)
+        if hyper is None or due:
+            self._likeness = [self._learned(trials, task) for task in self.view.tasks]
+        rows = Rows.of(trials, self.view.tasks, self.view.distances, self._likeness)
+        if hyper is None or due:
+            n_steps = FIRST_STEPS if hyper is None else NEXT_STEPS
+            hyper = self._hyper = hyperparameters(self.view, rows, start=hyper, n_steps=n_steps)
             self._n_fitted = len(rows)
         features = self.view.features(rows.X)
         few = len(rows) < TREES_UNTIL
         trees = Trees(features, rows.means, rows.variances, seed=self._seed) if few else None
-        return Landscape(self.view, rows, self._hyper, survival=self._survival(trials), trees=trees)
+        return Landscape(self.view, rows, hyper, survival=self._survival(trials), trees=trees)
+
+    def _learned(self, trials: Sequence[Trial], task: str) -> Likeness | None:
+        """How alike the errors of models on a task are."""
+        if not self._correlations:
+            return None
+        known = [trial for trial in known_on(trials, self.view.tasks) if in_order(trial, task) is not None]
+        items = [np.asarray(trial.items[task], dtype=np.float64) for trial in known]
+        return Likeness.of(items, self.view.distances(np.array([trial.genotype for trial in known]))) if known else None
 
     def _survival(self, trials: Sequence[Trial]) -> Survival:
         """What breaks: trials that failed for other reasons than the model say nothing."""

@@ -17,7 +17,7 @@ from botorch.exceptions.warnings import InputDataWarning, OptimizationWarning
 from botorch.models import SingleTaskGP
 from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.constraints import GreaterThan
-from gpytorch.kernels import MaternKernel
+from gpytorch.kernels import AdditiveKernel, Kernel, MaternKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior
 from linear_operator.utils.warnings import NumericalWarning
@@ -26,6 +26,9 @@ from torch import Tensor
 
 JITTER = 1e-6
 """Added to the standardised noise, so that equal recipes leave the covariance regular."""
+
+FLAT = 1e-8
+"""Standard deviation below which BoTorch takes outcomes as equal."""
 
 MODE = 1.0
 """Likeliest length scale, over the distance at which two models of the space usually lie.
@@ -58,7 +61,7 @@ class Hyperparameters:
 def fit(
     features: NDArray[np.float64],
     means: NDArray[np.float64],
-    variances: NDArray[np.float64],
+    noise: NDArray[np.float64],
     *,
     distance: float,
     start: Hyperparameters | None = None,
@@ -66,12 +69,13 @@ def fit(
 ) -> Hyperparameters:
     """The hyperparameters of largest posterior density that `n_steps` of L-BFGS reach, from `start` if given.
 
-    `features` has shape (n, n_features); `means` and their `variances` (n, n_tasks); `distance` is that between the
-    features of usual models.
+    `features` has shape (n, n_features), `means` (n, n_tasks), the covariances of their errors `noise` (n_tasks, n, n);
+    `distance` is that between the features of usual models.
     """
-    model = _model(features, means, variances, distance)
+    model = _model(features, means, noise, distance)
+    kernel = model.covar_module.kernels[0]
     if start is not None:
-        model.covar_module.lengthscale = start.lengthscales[:, None, :] if means.shape[1] > 1 else start.lengthscales
+        kernel.lengthscale = start.lengthscales[:, None, :] if means.shape[1] > 1 else start.lengthscales
         model.mean_module.constant.data.copy_(start.constants.reshape(model.mean_module.constant.shape))
     mll = ExactMarginalLogLikelihood(model.likelihood, model)
     mll.train()
@@ -82,7 +86,7 @@ def fit(
         fit_gpytorch_mll_scipy(mll, options={"maxiter": n_steps})
     n_tasks = means.shape[1]
     return Hyperparameters(
-        model.covar_module.lengthscale.detach().reshape(n_tasks, -1),
+        kernel.lengthscale.detach().reshape(n_tasks, -1),
         model.mean_module.constant.detach().reshape(n_tasks),
         model.outcome_transform.means.detach().reshape(n_tasks),
         model.outcome_transform.stdvs.detach().reshape(n_tasks),
@@ -99,7 +103,7 @@ class Posterior:
         self,
         features: NDArray[np.float64],
         means: NDArray[np.float64],
-        variances: NDArray[np.float64],
+        noise: NDArray[np.float64],
         hyperparameters: Hyperparameters,
     ) -> None:
         Y = torch.as_tensor(means, dtype=torch.float64)
@@ -108,11 +112,11 @@ class Posterior:
         self._hyper = hyperparameters
         self._X = self._scaled(features)
         residual = (Y - self._offset) / self._scale - hyperparameters.constants
-        noise = torch.as_tensor(variances, dtype=torch.float64) / self._scale**2 + JITTER
-        covariance = _matern(self._X, self._X) + torch.diag_embed(noise.T)
-        self._factor = torch.linalg.cholesky(covariance)
+        errors = _standardised(noise, self._scale)
+        self._factor = torch.linalg.cholesky(_matern(self._X, self._X) + errors)
         self._weights = torch.cholesky_solve(residual.T[..., None], self._factor)
-        self._noise = noise.T
+        # What is left of a row's error if all others are known.
+        self._noise = 1 / torch.cholesky_inverse(torch.linalg.cholesky(errors)).diagonal(dim1=-2, dim2=-1)
 
     def predict(self, features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Means and standard deviations of the scores at m points, each of shape (m, n_tasks)."""
@@ -162,8 +166,28 @@ def _matern(first: Tensor, second: Tensor) -> Tensor:
     return (1 + distance + distance.square() / 3) * torch.exp(-distance)
 
 
+def _standardised(noise: NDArray[np.float64], scales: Tensor) -> Tensor:
+    """Covariances of errors, shape (n_tasks, n, n), over squared scales, with JITTER."""
+    errors = torch.as_tensor(noise, dtype=torch.float64) / scales[:, None, None] ** 2
+    # Where errors are much larger than what scores differ by, JITTER alone would be lost in rounding.
+    largest = errors.diagonal(dim1=-2, dim2=-1).amax(dim=-1).clamp_min(1.0)
+    return errors + JITTER * largest[:, None, None] * torch.eye(errors.shape[-1], dtype=torch.float64)
+
+
+class _Errors(Kernel):  # type: ignore[misc]  # the library has no types
+    """The known covariances of the rows' errors, as a part of the kernel: BoTorch's noise is independent."""
+
+    def __init__(self, covariances: Tensor) -> None:
+        super().__init__(batch_shape=covariances.shape[:-2])
+        self._covariances = covariances
+
+    def forward(self, *_: Tensor, diag: bool = False, **__: object) -> Tensor:
+        """The covariances, or their diagonal: it is asked for those of all rows only, as by a fit."""
+        return self._covariances.diagonal(dim1=-2, dim2=-1) if diag else self._covariances
+
+
 def _model(
-    features: NDArray[np.float64], means: NDArray[np.float64], variances: NDArray[np.float64], distance: float
+    features: NDArray[np.float64], means: NDArray[np.float64], noise: NDArray[np.float64], distance: float
 ) -> SingleTaskGP:
     n_tasks, n_features = means.shape[1], features.shape[1]
     batch = torch.Size([n_tasks] if n_tasks > 1 else [])
@@ -178,9 +202,14 @@ def _model(
     with warnings.catch_warnings():
         # Features are in their own units, not all scaled to the unit box, on purpose.
         warnings.simplefilter("ignore", InputDataWarning)
+        Y = torch.as_tensor(means, dtype=torch.float64)
+        scales = Y.std(dim=0)
+        # As BoTorch standardises outcomes: equal ones are left as they are.
+        scales = torch.where(scales >= FLAT, scales, torch.ones_like(scales))
+        errors = _standardised(noise, scales)
         return SingleTaskGP(
             torch.as_tensor(features, dtype=torch.float64),
-            torch.as_tensor(means, dtype=torch.float64),
-            torch.as_tensor(variances, dtype=torch.float64),
-            covar_module=kernel,
+            Y,
+            2 * JITTER * scales.square().expand_as(Y),
+            covar_module=AdditiveKernel(kernel, _Errors(errors if n_tasks > 1 else errors[0])),
         )

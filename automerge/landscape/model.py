@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
 from scipy.special import ndtr
 
 from automerge.landscape.angles import covariances, scores
@@ -75,6 +76,11 @@ class View:
         """What the models see of canonical genotypes, shape (n, n_features)."""
         return self._raw_features(X) if self._raw else self._space.features(X)
 
+    def distances(self, X: Genotypes) -> NDArray[np.float64]:
+        """Those between the features of n genotypes, over `distance`, shape (n, n)."""
+        features = self.features(X)
+        return np.asarray(squareform(pdist(features)) / self.distance)
+
     def costs(self, X: Genotypes) -> NDArray[np.float64]:
         """The exact part of the objectives, shape (n, n_objectives): signed costs, 0 for scores."""
         found = np.zeros((len(X), len(self._objectives)))
@@ -142,7 +148,7 @@ class Landscape:
         self._survival = survival
         self._trees = trees
         self._share = 0.5 * max(0.0, 1 - len(rows) / TREES_UNTIL) if trees is not None else 0.0
-        self._posterior = Posterior(view.features(rows.X), rows.means, rows.variances, hyperparameters)
+        self._posterior = Posterior(view.features(rows.X), rows.means, rows.noise, hyperparameters)
         # On layer-wise fusions the processes alone are about half as sure as they could be, on stacks they are right.
         self._calibration = self._posterior.calibration()
 
@@ -203,4 +209,4 @@ def hyperparameters(view: View, rows: Rows, *, start: Hyperparameters | None, n_
     """Those fitted to the best MAX_FITTED of the rows, without the depth to which scores may fall."""
     chosen = rows.at(best_first(rows.means)[:MAX_FITTED]).winsorised()
     features = view.features(chosen.X)
-    return fit(features, chosen.means, chosen.variances, distance=view.distance, start=start, n_steps=n_steps)
+    return fit(features, chosen.means, chosen.noise, distance=view.distance, start=start, n_steps=n_steps)

@@ -1,19 +1,19 @@
-"""What was measured, as rows for a model: one per recipe, with its mean scores as angles and their known noise.
+"""What was measured, as rows for a model: one per recipe, with its mean scores as angles and their errors' covariance.
 
 A subset of n items is an unbiased view of a task, so no fidelity has a term of its own: a promotion replaces a row by a
-surer one. All recipes see the same items, so part of the noise is common to all and is taken off (`subset_noise`).
+surer one. All recipes see the same items, so their errors are correlated, and some are known (`subset_noise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automerge.landscape.angles import angles
-from automerge.landscape.subset_noise import SubsetNoise
+from automerge.landscape.subset_noise import Likeness, corrected
+from automerge.protocols import Genotypes
 from automerge.records import Trial
 
 WINSOR = 3.0
@@ -22,33 +22,46 @@ WINSOR = 3.0
 
 @dataclass(frozen=True)
 class Rows:
-    """n recipes: their genotypes, shape (n, n_genes), and by task the angles of their mean scores and the variances.
+    """n recipes: their genotypes, shape (n, n_genes), and by task the angles of their mean scores, shape (n, n_tasks).
 
-    `means` and `variances` have shape (n, n_tasks).
+    `noise` are the covariances of what they err by, shape (n_tasks, n, n).
     """
 
     X: NDArray[np.float64]
     means: NDArray[np.float64]
-    variances: NDArray[np.float64]
+    noise: NDArray[np.float64]
 
     @staticmethod
-    def of(trials: Sequence[Trial], tasks: Sequence[str], noise: SubsetNoise | None = None) -> Rows:
+    def of(
+        trials: Sequence[Trial],
+        tasks: Sequence[str],
+        distances: Callable[[Genotypes], NDArray[np.float64]],
+        likeness: Sequence[Likeness | None] | None = None,
+    ) -> Rows:
         """The rows of trials that have results on all tasks; others are left out.
 
-        Without `noise` subsets are taken as drawn independently for every recipe.
+        `distances` tells those between genotypes. Without `likeness`, by task, errors are taken as independent.
         """
-        known = [trial for trial in trials if trial.status == "ok" and all(task in trial.results for task in tasks)]
-        results = [[trial.results[task] for task in tasks] for trial in known]
-        n = np.array([[result.n for result in row] for row in results], dtype=np.float64).reshape(-1, len(tasks))
-        totals = np.array([[result.total for result in row] for row in results]).reshape(-1, len(tasks))
-        if noise is not None:
-            for fidelity in {trial.n_items for trial in known}:
-                at = np.array([trial.n_items == fidelity for trial in known])
-                totals[at] = np.clip(totals[at] - noise.offsets(fidelity) * n[at], 0.0, n[at])
-        means, variances = angles(totals, n)
-        if noise is not None:
-            variances = variances * noise.factors
-        return Rows(np.array([trial.genotype for trial in known]), means, variances)
+        known = known_on(trials, tasks)
+        X = np.array([trial.genotype for trial in known])
+        if not known:
+            return Rows(X, np.empty((0, len(tasks))), np.empty((len(tasks), 0, 0)))
+        apart = distances(X)
+        means, noise = [], []
+        for k, task in enumerate(tasks):
+            n = np.array([trial.results[task].n for trial in known], dtype=np.float64)
+            totals = np.array([trial.results[task].total for trial in known])
+            items = [in_order(trial, task) for trial in known]
+            like = likeness[k] if likeness is not None else None
+            found, left = corrected(totals, n, items, like, apart)
+            means.append(found)
+            noise.append(left)
+        return Rows(X, np.stack(means, axis=1), np.stack(noise))
+
+    @property
+    def variances(self) -> NDArray[np.float64]:
+        """Those of the errors, shape (n, n_tasks)."""
+        return np.asarray(np.einsum("tii->it", self.noise))
 
     def __len__(self) -> int:
         return len(self.X)
@@ -59,8 +72,19 @@ class Rows:
         spread = 1.4826 * np.median(np.abs(self.means - middle), axis=0)
         # Where most means are equal there is no spread to go by.
         floor = np.where(spread > 0, middle - WINSOR * spread, -np.inf)
-        return Rows(self.X, np.maximum(self.means, floor), self.variances)
+        return Rows(self.X, np.maximum(self.means, floor), self.noise)
 
     def at(self, chosen: NDArray[np.int64]) -> Rows:
         """Some of the rows."""
-        return Rows(self.X[chosen], self.means[chosen], self.variances[chosen])
+        return Rows(self.X[chosen], self.means[chosen], self.noise[:, chosen[:, None], chosen])
+
+
+def known_on(trials: Sequence[Trial], tasks: Sequence[str]) -> list[Trial]:
+    """The trials that have results on all tasks."""
+    return [trial for trial in trials if trial.status == "ok" and all(task in trial.results for task in tasks)]
+
+
+def in_order(trial: Trial, task: str) -> NDArray[np.float64] | None:
+    """Scores of a trial item by item, None where they are not known in the task's order."""
+    scores = trial.items.get(task)
+    return None if scores is None else np.asarray(scores, dtype=np.float64)

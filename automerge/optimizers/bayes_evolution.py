@@ -3,8 +3,9 @@
 pymoo evolves many candidates inside a model of the landscape, an acquisition of BoTorch picks which of them to
 evaluate, first on few items; the model says which go further, and which belong on the front:
 
-1. Beliefs: a Gaussian process per task on the effective weights of the sources, from one row per recipe with known
-   noise; trees beside it while rows are few; whether a model is broken is believed apart from how good it is.
+1. Beliefs: a Gaussian process per task on the effective weights of the sources, from one row per recipe with errors of
+   known size, correlated among similar models; trees beside it while rows are few; whether a model is broken is
+   believed apart from how good it is.
 2. Candidates: NSGA-II on the beliefs, from the best recipes so far, and of three and more sources from random uniform
    merges of some of them, with operators on blocks of depth; moves of the whole model come first.
 3. Choice: the exact expected hypervolume improvement of every candidate picks finalists, qLogNEHVI the batch among
@@ -88,7 +89,8 @@ class BayesEvolution:
     `batch` is the number of models that are chosen at once, `n_generations` and `n_children` the size of the evolution
     inside the landscape.
     Switches for ablations: without `features` the landscape sees raw genes, without `block_operators` candidates vary
-    gene by gene, without `rungs` every model is evaluated on all items. With `racing` a promotion is made in pieces and
+    gene by gene, without `rungs` every model is evaluated on all items, without `correlations` the landscape takes the
+    errors of all models on the same items as independent. With `racing` a promotion is made in pieces and
     given up between them without hope, which costs more merges.
 
     New models begin at `first_rung`, one of the ladder's, by default that of `fidelity.first_rung`. A preference, by
@@ -113,6 +115,7 @@ class BayesEvolution:
         features: bool = True,
         block_operators: bool = True,
         rungs: bool = True,
+        correlations: bool = True,
         racing: bool = False,
         first_rung: int | None = None,
         reference_point: Mapping[str, float] | None = None,
@@ -124,7 +127,13 @@ class BayesEvolution:
             [
                 *whole_faults(1, batch=batch, n_generations=n_generations, n_children=n_children),
                 *whole_faults(0, **given),
-                *flag_faults(features=features, block_operators=block_operators, rungs=rungs, racing=racing),
+                *flag_faults(
+                    features=features,
+                    block_operators=block_operators,
+                    rungs=rungs,
+                    correlations=correlations,
+                    racing=racing,
+                ),
             ]
         )
         if first_rung is not None and not rungs:
@@ -134,7 +143,8 @@ class BayesEvolution:
         has_costs = any(objective.kind == "cost" for objective in objectives)
         self._stacked = STACKED_FUSED if self._layout.is_fused and not has_costs else STACKED
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=rungs)
-        self._beliefs = Beliefs(View(space, objectives, constraints, raw=not features), seed=seed)
+        view = View(space, objectives, constraints, raw=not features)
+        self._beliefs = Beliefs(view, seed=seed, correlations=correlations)
         self._preference = Preference(self._ledger.objectives, reference_point=reference_point, aspiration=aspiration)
         if first_rung is not None and first_rung not in ladder.rungs:
             raise ValueError(

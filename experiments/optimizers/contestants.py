@@ -53,6 +53,7 @@ CONTESTANTS = {
     f"{FOCUS}_no_features": _changed("features=false", "#1f77b4"),
     f"{FOCUS}_no_block_operators": _changed("block_operators=false", "#2ca02c"),
     f"{FOCUS}_no_rungs": _changed("rungs=false", "#9467bd"),
+    f"{FOCUS}_no_correlations": _changed("correlations=false", "#e377c2"),
     f"{FOCUS}_racing": _changed("racing=true", "#ff7f0e"),
     f"{FOCUS}_batch_1": _changed("batch=1", "#8c564b"),
 }

@@ -109,6 +109,7 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
         features=False,
         block_operators=False,
         rungs=False,
+        correlations=False,
     ),
     "evolution": lambda s, o, ladder, seed: Evolution(space=s, objectives=o, ladder=ladder, seed=seed, n_initial=6),
     "random_search": lambda s, o, ladder, seed: RandomSearch(space=s, objectives=o, ladder=ladder, seed=seed),

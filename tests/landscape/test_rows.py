@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from automerge.landscape.rows import Rows
-from automerge.landscape.subset_noise import SubsetNoise
+from automerge.landscape.subset_noise import Likeness
 from tests.toy import trial
 
 TASKS = ("a", "b")
@@ -12,38 +14,52 @@ def x(number: int) -> np.ndarray:
     return np.array([float(number)])
 
 
+def apart(X: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(X - X.T))
+
+
 def test_there_is_one_row_for_every_trial_that_has_all_results() -> None:
     trials = [
         trial(4, x(4), {"a": (100, 30.0), "b": (50, 50.0)}),
         trial(5, x(5), {"a": (100, 30.0)}),
         trial(6, x(6), {"a": (10, 1.0), "b": (10, 1.0)}, status="invalid"),
     ]
-    rows = Rows.of(trials, TASKS)
+    rows = Rows.of(trials, TASKS, apart)
     assert rows.X.tolist() == [[4.0]]
     assert np.sin(rows.means[0]) ** 2 == pytest.approx([30.5 / 101, 50.5 / 51])
-    assert rows.variances[0] == pytest.approx([1 / 402, 1 / 202])
+    assert rows.variances[0] == pytest.approx([1 / 400, 1 / 200])
 
 
 def test_no_trials_are_no_rows() -> None:
-    assert len(Rows.of([], TASKS)) == 0
+    assert len(Rows.of([], TASKS, apart)) == 0
 
 
-def test_offsets_are_taken_off_the_means_of_their_fidelity_and_common_noise_off_the_variances() -> None:
-    class Known(SubsetNoise):
-        def offsets(self, n: int) -> np.ndarray:
-            return np.array([0.1, -0.2]) if n == 300 else np.zeros(2)
+def test_rows_take_off_what_models_that_went_further_give_away() -> None:
+    lucky = np.r_[np.ones(25), np.zeros(5)]
+    further = np.r_[lucky, np.tile([1.0, 0.0], 135)]
+    trials = [
+        replace(trial(k, x(k), {"a": (len(scores), scores.sum())}), items={"a": scores})
+        for k, scores in enumerate((lucky, further))
+    ]
+    alone = Rows.of(trials, ["a"], apart)
+    together = Rows.of(trials, ["a"], lambda X: 0.01 * apart(X), [Likeness(0.0, 0.9, 0.4)])
+    assert np.sin(alone.means[:, 0]) ** 2 == pytest.approx([25.5 / 31, 160.5 / 301])
+    assert np.sin(together.means[0, 0]) ** 2 < 0.6
+    assert together.means[1] == alone.means[1]
+    assert together.variances[0, 0] < alone.variances[0, 0]
+    assert together.at(np.array([1])).noise.tolist() == [[[together.noise[0, 1, 1]]]]
 
-    noise = Known([np.empty((0, 0))] * 2)
-    noise.factors = np.array([0.5, 1.0])
-    trials = [trial(k, x(k), {"a": (n, 0.5 * n), "b": (n, 0.9 * n)}) for k, n in enumerate((300, 900))]
-    rows = Rows.of(trials, TASKS, noise)
-    assert np.sin(rows.means) ** 2 == pytest.approx(np.array([[0.4, 1.0], [0.5, 0.9]]), abs=0.003)
-    assert rows.variances == pytest.approx(Rows.of(trials, TASKS).variances * [0.5, 1.0])
+
+def test_trials_whose_items_are_not_known_in_order_are_rows_too() -> None:
+    trials = [trial(k, x(k), {"a": (30, 15.0)}) for k in range(3)]
+    rows = Rows.of(trials, ["a"], apart, [Likeness(0.3, 0.5, 0.4)])
+    assert rows.means.tolist() == Rows.of(trials, ["a"], apart).means.tolist()
+    assert rows.noise[0, 0, 1] > 0.3 * rows.noise[0, 0, 0]
 
 
 def test_means_far_below_the_median_are_cut_off_and_others_stay() -> None:
     means = [0.5, 0.52, 0.48, 0.51, 0.49, 0.0]
-    rows = Rows.of([trial(k, x(k), {"a": (100, 100 * mean)}) for k, mean in enumerate(means)], ["a"])
+    rows = Rows.of([trial(k, x(k), {"a": (100, 100 * mean)}) for k, mean in enumerate(means)], ["a"], apart)
     cut = rows.winsorised().means[:, 0]
     assert cut[:5].tolist() == rows.means[:5, 0].tolist()
     assert rows.means[5, 0] < 0.1
@@ -51,5 +67,5 @@ def test_means_far_below_the_median_are_cut_off_and_others_stay() -> None:
 
 
 def test_equal_means_are_not_cut_off() -> None:
-    rows = Rows.of([trial(k, x(k), {"a": (100, 50.0 if k else 10.0)}) for k in range(6)], ["a"])
+    rows = Rows.of([trial(k, x(k), {"a": (100, 50.0 if k else 10.0)}) for k in range(6)], ["a"], apart)
     assert (rows.winsorised().means == rows.means).all()
