@@ -115,11 +115,15 @@ class Foreign(ABC):
         """
         if trial.status != "ok":
             return None
-        stop = self._ledger.first_stop
-        begun = {task: Result(min(stop, len(items)), sum(items[:stop])) for task, items in trial.items.items()}
-        alive = [replace(trial, results=begun) if begun else trial]
+        alive = [self._as_begun(trial) if trial.origin["operator"] == REFERENCE else trial]
         alive += [each for each in self._ledger.alive if each.id != trial.id]
         return np.asarray(self._ledger.points(alive)[0])
+
+    def _as_begun(self, trial: Trial) -> Trial:
+        """The trial as it was evaluated on the items with which suggestions begin, where these are known."""
+        stop = self._ledger.first_stop
+        begun = {task: Result(min(stop, len(items)), float(sum(items[:stop]))) for task, items in trial.items.items()}
+        return replace(trial, results=begun) if begun else trial
 
     @abstractmethod
     def _suggest(self) -> tuple[Any, NDArray[np.float64]]:

@@ -87,7 +87,7 @@ class History:
 
     def trajectory(self) -> list[tuple[int, float]]:
         """(items so far, hypervolume of the fully evaluated eligible trials) after every search evaluation."""
-        trials = {number: replace(trial, results={}) for number, trial in self.trials.items()}
+        trials = {number: replace(trial, results={}, items={}) for number, trial in self.trials.items()}
         full = max(trial.n_items for trial in self.trials.values())
         points: list[tuple[int, float]] = []
         front = np.empty((0, len(self.objectives)))
@@ -130,6 +130,7 @@ def advanced(trial: Trial, evaluation: Evaluation) -> Trial:
         status=evaluation.status,
         reason=evaluation.reason,
         results=added(trial.results, evaluation),
+        items=trial.items if trial.origin.get("kind") == "source" else _continued(trial.items, evaluation),
         costs={**trial.costs, **evaluation.costs},
         seconds={
             phase: trial.seconds.get(phase, 0.0) + evaluation.seconds.get(phase, 0.0)
@@ -145,6 +146,14 @@ def added(results: Mapping[str, Result], evaluation: Evaluation) -> Mapping[str,
         before = total.get(part.slice.task, Result(0, 0.0))
         total[part.slice.task] = Result(before.n + len(part.values), before.total + sum(part.values))
     return total
+
+
+def _continued(items: Mapping[str, NDArray[np.float64]], evaluation: Evaluation) -> Mapping[str, NDArray[np.float64]]:
+    """Scores item by item, in the order of their tasks, with those of one evaluation behind them."""
+    found = dict(items)
+    for part in evaluation.scores:
+        found[part.slice.task] = np.concatenate([found.get(part.slice.task, np.empty(0)), part.values])
+    return found
 
 
 def front(

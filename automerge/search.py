@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -343,8 +343,6 @@ class Search:
         trial = self._trials[flight.trial.id]
         if flight.phase != "test":
             trial = advanced(trial, evaluation)
-            if flight.phase != "reference" or trial.origin["kind"] != "source":
-                trial = replace(trial, items=_continued(trial.items, evaluation))
             self._trials[trial.id] = trial
             if in_space(trial):
                 self._optimizer.tell(trial)
@@ -414,11 +412,3 @@ class Search:
     def _populations(self) -> tuple[int, ...]:
         reached = [trial.n_items for trial in self._trials.values() if trial.origin["operator"] != REFERENCE]
         return tuple(sum(n_items >= rung for n_items in reached) for rung in self._ladder.rungs)
-
-
-def _continued(items: Mapping[str, NDArray[np.float64]], evaluation: Evaluation) -> Mapping[str, NDArray[np.float64]]:
-    """Scores item by item, in the order of their tasks, with those of one evaluation behind them."""
-    found = dict(items)
-    for part in evaluation.scores:
-        found[part.slice.task] = np.concatenate([found.get(part.slice.task, np.empty(0)), part.values])
-    return found

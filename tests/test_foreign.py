@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +47,16 @@ class Script(Foreign):
 
 def x(weight: float) -> NDArray[np.float64]:
     return np.full(len(SPACE.genes), weight)
+
+
+def test_a_known_model_is_told_as_it_stands_and_a_reference_as_it_was_where_suggestions_begin() -> None:
+    scores = {"a": np.r_[np.ones(6), np.zeros(24)]}
+    script = Script([0.1, 0.1, 0.2, 0.3], maximum=90)
+    promoted = replace(trial(0, script.ask().genotype, {"a": (30, 6.0)}), items=scores)
+    script.tell(promoted)
+    script.tell(replace(promoted, id=1, genotype=x(0.2), origin={"operator": REFERENCE}))
+    script.ask()
+    assert script.told == [(0, 0.2), (1, 0.2), (2, 0.6)]
 
 
 def test_a_suggestion_is_told_its_own_values_once() -> None:

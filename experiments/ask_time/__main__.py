@@ -78,9 +78,9 @@ class Scores:
             results = {
                 task.name: Result(proposal.stop, float(right[k].sum())) for k, task in enumerate(self.objectives)
             }
-            # The items of uniform merges, one by one, tell how easy the first ones are.
-            uniform = proposal.origin.get("kind") == "uniform"
-            items = {task.name: tuple(right[k].tolist()) for k, task in enumerate(self.objectives)} if uniform else {}
+            # As in a search: of the sources they are not known in order.
+            known_in_order = proposal.origin.get("kind") != "source"
+            items = {task.name: right[k].astype(float) for k, task in enumerate(self.objectives) if known_in_order}
             costs = {"layers": float(len(recipe.layers))}
             known = Trial(number, proposal.genotype, recipe, proposal.origin, "ok", results, costs, items=items)
         self.trials[number] = known

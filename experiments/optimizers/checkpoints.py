@@ -32,7 +32,9 @@ def known_by(history: History, items: float) -> list[Trial]:
             if n_items > items:
                 break
         if row.phase in ("reference", "search"):
-            blank = replace(history.trials[row.trial], status="ok", reason="", results={}, costs={}, seconds={})
+            blank = replace(
+                history.trials[row.trial], status="ok", reason="", results={}, items={}, costs={}, seconds={}
+            )
             trials[row.trial] = advanced(trials.get(row.trial, blank), row.evaluation)
     return list(trials.values())
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +100,7 @@ def believed(history: History, view: View, trials: list[Trial], *, seed: int) ->
 
     Raises ValueError if the run tells too little for a landscape.
     """
-    uniform = {number for number in history.references if history.trials[number].origin["kind"] == "uniform"}
-    items = {
-        row.trial: {part.slice.task: part.values for part in row.evaluation.scores}
-        for row in history.evaluations
-        if row.phase == "reference" and row.trial in uniform
-    }
-    told = [replace(trial, items=items.get(trial.id, {})) for trial in history.trials.values() if len(trial.genotype)]
+    told = [trial for trial in history.trials.values() if len(trial.genotype)]
     landscape = Beliefs(view, seed=seed).landscape(told)
     if landscape is None:
         raise ValueError("fewer than two models of the space have scores; name runs that have evaluated some")
