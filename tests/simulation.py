@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from automerge.fidelity import Ladder
 from automerge.log import RunLog
 from automerge.optimizers.evolution import Evolution
-from automerge.protocols import LanguageModel, Request
+from automerge.protocols import LanguageModel, Optimizer, Request
 from automerge.recipe import Recipe
 from automerge.records import Constraint, Evaluation, Objective, Orders, Query, Scores, Split
 from automerge.runners.serial import SerialRunner
@@ -95,6 +95,7 @@ def make_search(
     objectives: Sequence[Objective] = OBJECTIVES,
     constraints: Sequence[Constraint] = (),
     test_trials: TestTrials = "recommended",
+    optimizer: Callable[..., Optimizer] = Evolution,
 ) -> tuple[Search, Simulator]:
     """A search over a small LFS space on the simulator, from recipes given by name, and the simulator."""
     space = LayerwiseFusion(sources=["left", "right"], n_layers=4, granularity=2, strengths=[0.5])
@@ -112,7 +113,7 @@ def make_search(
         space=space,
         tasks={name: SizedTask(name) for name in TASKS},
         objectives=objectives,
-        optimizer=Evolution(
+        optimizer=optimizer(
             space=space, objectives=objectives, ladder=ladder, seed=seed, constraints=constraints, n_initial=6
         ),
         runner=SerialRunner(simulator),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from automerge.history import History, eligible
 from automerge.log import RunLog
+from automerge.optimizers.bayes_evolution import BayesEvolution
 from automerge.optimizers.evolution import Evolution
 from automerge.pareto import hypervolume
 from automerge.protocols import Reference
@@ -141,6 +143,26 @@ def test_a_search_stopped_anywhere_ends_where_an_uninterrupted_one_ends(tmp_path
             next(steps)
     finished(tmp_path / "stopped", breaks=True)
     assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
+
+
+@pytest.mark.parametrize("n_steps", [14, 30])
+def test_a_search_by_beliefs_stopped_anywhere_ends_where_an_uninterrupted_one_ends(
+    tmp_path: Path, n_steps: int
+) -> None:
+    """What the beliefs learn of items and hyperparameters is a function of the log too."""
+    small = partial(BayesEvolution, n_generations=2, n_children=20)
+    for name in ("whole", "stopped", "independent"):
+        (tmp_path / name).mkdir()
+    finished(tmp_path / "whole", trials=24, optimizer=small)
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        search, _ = make_search(log, trials=24, optimizer=small)
+        steps = search.run()
+        for _ in range(n_steps):
+            next(steps)
+    finished(tmp_path / "stopped", trials=24, optimizer=small)
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
+    finished(tmp_path / "independent", trials=24, optimizer=partial(small, correlations=False))
+    assert contents(tmp_path / "independent" / "run.db") != contents(tmp_path / "whole" / "run.db")
 
 
 def test_a_search_killed_at_random_moments_loses_nothing_and_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:

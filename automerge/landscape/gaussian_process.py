@@ -45,6 +45,9 @@ WIDTH = 1.0
 CALIBRATED = (0.3, 1.5)
 """Bounds of the factor by which deviations are corrected."""
 
+DOUBTED = 0.5
+"""Standard deviation of the logarithm of that factor, before anything is known."""
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -96,7 +99,7 @@ def fit(
 class Posterior:
     """The posterior given rows and hyperparameters, of the scores themselves without noise.
 
-    Equal to that of BoTorch's model with these hyperparameters.
+    With independent errors it is that of BoTorch's model with these hyperparameters.
     """
 
     def __init__(
@@ -137,23 +140,21 @@ class Posterior:
         return (means.T * self._scale + self._offset).numpy(), covariances.numpy()
 
     def calibration(self) -> NDArray[np.float64]:
-        """By how much less sure or surer the scores are than `predict` says, shape (n_tasks,), within CALIBRATED.
+        """By what the deviations of `predict` are to be multiplied, shape (n_tasks,), within CALIBRATED.
 
-        Every row is told from all others in closed form (Rasmussen and Williams 2006, equations 5.10 to 5.12); the
-        factor is that by which the deviations of the scores, noise apart, would have to be multiplied for the mean
-        square of the standardised errors to be 1.
+        Every row is told from all others in closed form (Rasmussen and Williams 2006, equations 5.10 to 5.12). The
+        factor makes the errors of that likeliest, where of their variances what no other row's error tells is left as
+        it is; its logarithm is believed to be 0 with a standard deviation of DOUBTED.
         """
         inverse = torch.cholesky_inverse(self._factor)
         variances = 1 / inverse.diagonal(dim1=-2, dim2=-1)
         errors = self._weights[..., 0] * variances
         spread = (variances - self._noise).clamp_min(0.0)
-        low, high = (np.full(len(errors), bound) for bound in CALIBRATED)
-        # The mean square falls with the factor: bisection.
-        for _ in range(20):
-            middle = (low + high) / 2
-            found = (errors.square() / (torch.as_tensor(middle**2)[:, None] * spread + self._noise)).mean(dim=1).numpy()
-            low, high = np.where(found > 1, middle, low), np.where(found > 1, high, middle)
-        return np.asarray((low + high) / 2)
+        factors = torch.as_tensor(np.geomspace(*CALIBRATED, 41))
+        total = factors[:, None, None] ** 2 * spread + self._noise
+        density = -(errors.square() / total + total.log()).sum(dim=-1) / 2
+        density -= (factors.log()[:, None] / DOUBTED) ** 2 / 2
+        return np.asarray(factors[density.argmax(dim=0)])
 
     def _scaled(self, features: NDArray[np.float64]) -> Tensor:
         """Features over length scales, shape (n_tasks, n, n_features)."""

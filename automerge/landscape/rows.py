@@ -85,6 +85,8 @@ def known_on(trials: Sequence[Trial], tasks: Sequence[str]) -> list[Trial]:
 
 
 def in_order(trial: Trial, task: str) -> NDArray[np.float64] | None:
-    """Scores of a trial item by item, None where they are not known in the task's order."""
+    """Scores of a trial item by item, None where they are not all known in the task's order."""
     scores = trial.items.get(task)
-    return None if scores is None else np.asarray(scores, dtype=np.float64)
+    if scores is None or len(scores) != trial.results[task].n:
+        return None
+    return np.asarray(scores, dtype=np.float64)

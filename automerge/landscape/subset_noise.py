@@ -5,42 +5,45 @@ more the closer the models are. Taken as independent, the errors of a hundred ne
 that is none: a search then climbs the items of its first rung and nothing else. Two things are learned from scores
 item by item:
 
-- how correlated the errors of two models are, by their distance (`Likeness`);
+- how large and how correlated the errors of two models are, by their distance (`Likeness`);
 - what the first items hide: of a model that went further its error on fewer items is known, and by the correlations it
   tells the errors of those that did not.
 
-In angles (`angles`) the error of the mean of the first n items has the variance 1 / (4 n), and those of two models with
-m and n items the covariance r / (4 max(m, n)), where r is the correlation item by item: the fewer items are part of the
-more. The sample of items is taken as drawn from all that a task might ask.
+In angles (`angles`) the mean of n random items, right or wrong, errs by a variance of 1 / (4 n). The order of a search
+is stratified, so means of its first items err less from that of all N: by s (1 / n - 1 / N) / 4. All N are a random
+sample themselves, which adds v / (4 N). The errors of two models on m and n items have the covariance of the larger of
+m and n, times their correlation: the fewer items are part of the more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from automerge.landscape.angles import Array, angles
 
 LEAST = 3
 """Models with item scores from which on correlations are learned."""
 
-REACHES = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Distances over which correlations may fall by 1/e, over that between two samples of the space."""
+BLOCK = 10
+"""Consecutive items whose sums are compared: what strata balance among neighbours in the order does not count."""
+
+REACHES = (0.4, 0.8, 0.2, 1.6, 0.1)
+"""Distances over which correlations may fall by 1/e, over that between two samples of the space; the first where none
+fits better."""
 
 USUAL = (0.3, 0.5)
 """Correlation of far models, and how much more that of close ones is: found on layer-wise fusions of the zoo."""
 
-DOUBT = 1000.0
-"""Items, over all pairs of models, that the usual correlations count for."""
+DOUBT = 100.0
+"""Blocks, over all pairs of models, that the usual correlations count for, and as many that independent sampling does
+in the size of errors."""
 
 MOST = 0.97
 """Largest correlation of two models, so that none is taken for the copy of another."""
-
-RIDGE = 1e-9
-"""Added to the variances of known differences, which are some 1e-3, so that they can be inverted."""
 
 TELLING = 0.09
 """Product of the shares of right and wrong items below which a model's errors resemble others' less: where nearly all
@@ -49,36 +52,52 @@ items are wrong, or right, there is little left to be alike."""
 
 @dataclass(frozen=True)
 class Likeness:
-    """How correlated the errors of two models on the same items are: `far` + `near` exp(-distance / `reach`)."""
+    """How correlated the errors of two models on the same items are: `far` + `near` exp(-distance / `reach`).
+
+    `scatter` is the variance of means of the first items around that of all, `spread` that of single scores, both over
+    what random items that are right or wrong would have; at most 1.
+    """
 
     far: float
     near: float
     reach: float
+    scatter: float = 1.0
+    spread: float = 1.0
 
     @staticmethod
     def of(items: Sequence[Array], distances: Array) -> Likeness | None:
-        """The correlations that fit those measured best, pair by pair; None of fewer than LEAST models.
+        """What fits the scores best, pair by pair; None of fewer than LEAST models with two blocks of items.
 
         `items` are scores item by item of n models, all in one order; `distances` has shape (n, n).
         """
-        if len(items) < LEAST:
+        kept = [k for k, scores in enumerate(items) if len(scores) >= 2 * BLOCK]
+        if len(kept) < LEAST:
             return None
-        n = np.array([len(scores) for scores in items])
-        residuals = np.zeros((len(items), n.max()))
-        for k, scores in enumerate(items):
-            residuals[k, : len(scores)] = scores - scores.mean()
-        first, second = np.triu_indices(len(items), 1)
+        n = np.array([len(items[k]) // BLOCK for k in kept])
+        blocks = np.zeros((len(kept), n.max()))
+        chance = np.zeros(len(kept))
+        for row, k in enumerate(kept):
+            scores = items[k][: n[row] * BLOCK]
+            chance[row] = scores.mean() * (1 - scores.mean())
+            blocks[row, : n[row]] = (scores - scores.mean()).reshape(-1, BLOCK).sum(axis=1) / np.sqrt(BLOCK)
+        squares = (blocks**2).sum(axis=1)
+        single = sum(float(items[k].var()) * m for k, m in zip(kept, n, strict=True))
+        scatter = (squares.sum() + DOUBT / 4) / ((chance * (n - 1)).sum() + DOUBT / 4)
+        spread = (single + DOUBT / 4) / ((chance * n).sum() + DOUBT / 4)
+
+        first, second = np.triu_indices(len(kept), 1)
         common = np.minimum(n[first], n[second])
-        # Divided by the root of the items, sums over items scatter equally.
-        found = (residuals @ residuals.T)[first, second] / np.sqrt(common)
-        spread = np.sqrt((residuals**2).sum(axis=1) / n)
-        largest = spread[first] * spread[second] * np.sqrt(common)
+        # Divided by the root of the blocks, sums over blocks scatter equally.
+        found = (blocks @ blocks.T)[first, second] / np.sqrt(common)
+        size = np.sqrt(squares / n)
+        largest = size[first] * size[second] * np.sqrt(common)
+        apart = distances[np.ix_(kept, kept)][first, second]
         fits = []
         for reach in REACHES:
-            closeness = np.exp(-distances[first, second] / reach)
+            closeness = np.exp(-apart / reach)
             far, near = _fitted(found, largest, closeness)
             misfit = float(((found - largest * (far + near * closeness)) ** 2).sum())
-            fits.append((misfit, Likeness(far, near, reach)))
+            fits.append((misfit, Likeness(far, near, reach, min(1.0, float(scatter)), min(1.0, float(spread)))))
         return min(fits, key=lambda fit: fit[0])[1]
 
     def correlations(self, distances: Array) -> Array:
@@ -91,7 +110,7 @@ class Likeness:
 def _fitted(found: Array, largest: Array, closeness: Array) -> tuple[float, float]:
     """The least squares of found = largest (far + near closeness), both at least 0 and together at most MOST."""
     columns = np.stack([largest, largest * closeness], axis=1)
-    # The usual ones count as DOUBT items of pairs whose scores scatter most, half of them close, half far.
+    # The usual ones count as DOUBT blocks of pairs whose scores scatter most, half of them close, half far.
     weight = DOUBT / 16 / 2
     prior = np.array([[2.0, 1.0], [1.0, 1.0]]) * weight
     matrix = columns.T @ columns + prior
@@ -111,8 +130,8 @@ def corrected(
     """Angles without the errors that other models give away, shape (k,), and the covariance of what is left, (k, k).
 
     `totals` are the sums of scores of k models on the first `n` items each, `items` the scores one by one where they
-    are known in the common order. Without `likeness` errors are independent. Exact for normal errors, which are
-    conditioned on all known differences between the angles of a model on fewer and on all its items.
+    are known in the common order. Without `likeness` errors are independent. Exact for normal errors: what a mean
+    changes by from one stop to the next is independent of what it changes by later.
     """
     means = angles(totals, n)
     if likeness is None:
@@ -121,28 +140,18 @@ def corrected(
     telling = np.minimum(1.0, shares * (1 - shares) / TELLING)
     alike = likeness.correlations(distances) * np.outer(telling, telling)
     np.fill_diagonal(alike, 1.0)
-    every = np.arange(len(means))
-    noise = _covariance(alike, every, n, every, n)
-    stops = np.unique(n)
-    known = [(k, stop) for k, scores in enumerate(items) if scores is not None for stop in stops[stops < n[k]]]
-    if not known:
-        return means, noise
-    who = np.array([k for k, _ in known])
-    stop = np.array([stop for _, stop in known])
-    fewer = np.array([items[k][: int(stop)].sum() for k, stop in known])  # type: ignore[index]
-    differences = angles(fewer, stop) - means[who]
-    between = _covariance(alike, every, n, who, stop) - _covariance(alike, every, n, who, n[who])
-    within = (
-        _covariance(alike, who, stop, who, stop)
-        - _covariance(alike, who, stop, who, n[who])
-        - _covariance(alike, who, n[who], who, stop)
-        + _covariance(alike, who, n[who], who, n[who])
-    )
-    gain = np.linalg.solve(within + RIDGE * np.eye(len(known)), between.T).T
-    left = noise - gain @ between.T
-    return means - gain @ differences, (left + left.T) / 2
-
-
-def _covariance(alike: Array, first: NDArray[np.int64], m: Array, second: NDArray[np.int64], n: Array) -> Array:
-    """Of the errors of the `first` models on m items each with those of the `second` on n items each."""
-    return np.asarray(alike[np.ix_(first, second)] / (4 * np.maximum(m[:, None], n[None, :])))
+    last = n.max()
+    sizes = likeness.scatter * (1 / np.maximum(n[:, None], n[None, :]) - 1 / last) + likeness.spread / last
+    noise = alike * sizes / 4
+    for low, high in pairwise(np.unique(n)):
+        further = np.array([k for k, scores in enumerate(items) if scores is not None and n[k] >= high], dtype=np.int64)
+        if not len(further):
+            continue
+        behind = np.flatnonzero(n <= low)
+        before, after = (angles(np.array([items[k][: int(stop)].sum() for k in further]), stop) for stop in (low, high))
+        shared = alike[np.ix_(further, behind)]
+        gain = np.linalg.solve(alike[np.ix_(further, further)], shared)
+        means[behind] -= gain.T @ (before - after)
+        told = likeness.scatter * (1 / low - 1 / high) / 4 * shared.T @ gain
+        noise[np.ix_(behind, behind)] -= (told + told.T) / 2
+    return means, noise

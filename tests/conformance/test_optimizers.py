@@ -57,9 +57,10 @@ class Problem:
         results = {task: Result(stop, float(right[k, :stop].sum())) for k, task in enumerate(tasks)}
         recipe = self.space.decode(x)
         costs = {"layers": float(len(recipe.layers))}
-        told = Trial(number, x, recipe, proposal.origin, "ok", results, costs)
+        items = {task: right[k, :stop].astype(float) for k, task in enumerate(tasks)}
+        told = Trial(number, x, recipe, proposal.origin, "ok", results, costs, items=items)
         if status != "ok":
-            told = replace(told, status=status, results={})
+            told = replace(told, status=status, results={}, items={})
         self.trials[number] = told
         optimizer.tell(told)
         return told

@@ -9,7 +9,8 @@ import torch
 from botorch.models import SingleTaskGP
 from gpytorch.kernels import MaternKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
-from scipy.stats import multivariate_normal
+from scipy.optimize import minimize_scalar
+from scipy.stats import multivariate_normal, norm
 
 from automerge.landscape import gaussian_process
 from automerge.landscape.gaussian_process import Hyperparameters, Posterior, fit
@@ -165,20 +166,37 @@ def test_errors_much_larger_than_what_scores_differ_by_leave_a_posterior() -> No
     assert means == pytest.approx(np.full((N, 1), 0.4), abs=1e-6)
 
 
-@pytest.mark.parametrize("n_tasks", [1, 2])
-def test_every_row_is_told_from_the_others_as_if_it_were_left_out(n_tasks: int) -> None:
-    """The factor makes the mean square of errors that really leave each row out equal to 1."""
-    X, Y, V = data(n_tasks)
-    hyper = fit(X, Y, V, distance=1.0, n_steps=20)
-    factors = Posterior(X, Y, V, hyper).calibration()
-    squares = np.zeros(n_tasks)
-    for k in range(N):
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("length", [0.3, 1.0, 3.0])
+def test_the_factor_makes_likeliest_what_rows_left_out_differ_by(length: float, *, common: bool) -> None:
+    """Against the dense formulas: every row is told from the others, and so is its error from the others' errors."""
+    X, Y, _ = data(1)
+    V = correlated(1) if common else data(1)[2]
+    scale = Y.std(ddof=1)
+    lengths = np.full((1, D), length)
+    hyper = Hyperparameters(*map(torch.as_tensor, (lengths, np.zeros(1), Y.mean(axis=0), Y.std(axis=0, ddof=1))))
+    factor = Posterior(X, Y, V, hyper).calibration()[0]
+    errors = V[0] / scale**2 + 1e-6 * np.eye(N)
+    covariance = matern(X, X, lengths[0]) + errors
+    standardised = (Y[:, 0] - Y[:, 0].mean()) / scale
+
+    def left_out(matrix: np.ndarray, k: int) -> tuple[np.ndarray, float]:
+        """How row k follows from the others, and the variance that is left."""
         rest = np.arange(N) != k
-        means, deviations = Posterior(X[rest], Y[rest], V[:, rest][:, :, rest], hyper).predict(X[[k]])
-        squares += ((Y[k] - means[0]) ** 2 / ((factors * deviations[0]) ** 2 + 0.02**2)) / N
-    inside = (factors > 0.31) & (factors < 1.49)
-    assert inside.any()
-    assert squares[inside] == pytest.approx(np.ones(inside.sum()), rel=0.02)
+        weights = np.linalg.solve(matrix[np.ix_(rest, rest)], matrix[rest, k])
+        return weights, float(matrix[k, k] - weights @ matrix[rest, k])
+
+    def surprise(logarithm: float) -> float:
+        total = logarithm**2 / 0.5**2 / 2
+        for k in range(N):
+            weights, variance = left_out(covariance, k)
+            _, own = left_out(errors, k)
+            error = standardised[k] - weights @ np.delete(standardised, k)
+            total -= norm.logpdf(error, scale=np.sqrt(np.exp(2 * logarithm) * (variance - own) + own))
+        return float(total)
+
+    best = minimize_scalar(surprise, bounds=tuple(np.log((0.3, 1.5))), method="bounded").x
+    assert factor == pytest.approx(np.exp(best), rel=0.03)
 
 
 def test_too_short_length_scales_are_found_to_be_too_unsure() -> None:

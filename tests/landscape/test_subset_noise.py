@@ -42,16 +42,43 @@ def test_models_that_went_less_far_are_compared_on_the_items_that_both_have() ->
     assert likeness.correlations(np.full((2, 2), 0.05))[0, 1] == pytest.approx(0.64, abs=0.1)
 
 
-def test_few_models_say_nothing() -> None:
-    items, distances = clans(2)
-    assert Likeness.of(items, distances) is None
+def test_few_models_and_few_items_say_nothing() -> None:
+    items, distances = clans(10)
+    assert Likeness.of(items[:2], distances[:2, :2]) is None
+    assert Likeness.of([scores[:19] for scores in items], distances) is None
 
 
-def test_few_items_say_less_than_what_is_usual() -> None:
+def test_few_blocks_say_less_than_what_is_usual() -> None:
     rng = np.random.default_rng(0)
     apart = Likeness.of([(rng.random(20) < 0.5).astype(float) for _ in range(4)], 0.05 * (1 - np.eye(4)))
     assert apart is not None
     assert apart.far + apart.near > 0.5
+
+
+def test_random_items_that_are_right_or_wrong_err_as_such() -> None:
+    likeness = Likeness.of(*clans(100))
+    assert likeness is not None
+    assert likeness.scatter == pytest.approx(1.0, abs=0.1)
+    assert likeness.spread == pytest.approx(1.0, abs=0.02)
+
+
+def test_what_a_stratified_order_balances_makes_no_errors() -> None:
+    """Every second item is one that most models get right, in every prefix of the order."""
+    rng = np.random.default_rng(0)
+    chances = np.tile([0.95, 0.05], N // 2)
+    likeness = Likeness.of([(rng.random(N) < chances).astype(float) for _ in range(40)], 0.5 * (1 - np.eye(40)))
+    assert likeness is not None
+    assert likeness.scatter == pytest.approx(0.19, abs=0.08)
+    assert likeness.spread == pytest.approx(1.0, abs=0.01)
+    assert likeness.correlations(np.full((2, 2), 0.5))[0, 1] < 0.1  # item by item it is .8
+
+
+def test_scores_between_right_and_wrong_scatter_less() -> None:
+    rng = np.random.default_rng(0)
+    likeness = Likeness.of([0.5 + 0.05 * rng.normal(size=N) for _ in range(40)], 0.5 * (1 - np.eye(40)))
+    assert likeness is not None
+    assert likeness.scatter < 0.2
+    assert likeness.spread < 0.2
 
 
 def test_without_correlations_errors_are_independent_and_means_stay() -> None:
@@ -61,10 +88,16 @@ def test_without_correlations_errors_are_independent_and_means_stay() -> None:
     assert noise.tolist() == np.diag([1 / 120, 1 / 40]).tolist()
 
 
-def test_corrected_angles_are_those_of_normal_errors_item_by_item_given_all_that_is_known() -> None:
-    """Against the brute force: every item has an error in every model, and differences are sums of them."""
+@pytest.mark.parametrize(("scatter", "spread"), [(1.0, 1.0), (0.5, 0.8)])
+def test_corrected_angles_are_those_of_normal_errors_item_by_item_given_all_that_is_known(
+    scatter: float, spread: float
+) -> None:
+    """Against the brute force: every item has an error in every model, and differences are sums of them.
+
+    Of the sum of all 24 items the variance is another than that of what parts of them differ by.
+    """
     rng = np.random.default_rng(3)
-    likeness = Likeness(0.3, 0.5, 0.4)
+    likeness = Likeness(0.3, 0.5, 0.4, scatter, spread)
     stops = np.array([6.0, 12.0, 24.0, 6.0, 24.0])
     items = [(rng.random(int(stop)) < 0.5).astype(float) for stop in stops]
     places = rng.random((5, 2))
@@ -81,7 +114,8 @@ def test_corrected_angles_are_those_of_normal_errors_item_by_item_given_all_that
     telling = np.minimum(1.0, shares * (1 - shares) / 0.09)
     alike = likeness.correlations(distances) * np.outer(telling, telling)
     np.fill_diagonal(alike, 1.0)
-    errors = np.kron(alike, np.eye(24)) / 4
+    whole = np.full((24, 24), 1 / 24)
+    errors = np.kron(alike, scatter * (np.eye(24) - whole) + spread * whole) / 4
     own = np.array([average(k, stops[k]) for k in range(5)])
     known = [(k, stop) for k in range(5) for stop in (6.0, 12.0) if stop < stops[k]]
     contrasts = np.array([average(k, stop) - own[k] for k, stop in known])

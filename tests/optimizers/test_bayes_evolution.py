@@ -62,9 +62,10 @@ class Landscape:
             "ok",
             {task: Result(proposal.stop, float(right[k].sum())) for k, task in enumerate("ab")},
             {"layers": float(len(recipe.layers))},
+            items={} if proposal.origin.get("kind") == "source" else dict(zip("ab", right.astype(float), strict=True)),
         )
         if self.breaks and len(recipe.layers) > 5:
-            told = replace(told, status="invalid", results={})
+            told = replace(told, status="invalid", results={}, items={})
         self.trials[number] = told
         optimizer.tell(told)
         return told
