@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automerge.landscape.gaussian_process import Hyperparameters
 from automerge.landscape.model import TREES_UNTIL, Landscape, View, hyperparameters
@@ -41,14 +42,15 @@ class Beliefs:
 
     def landscape(self, trials: Sequence[Trial]) -> Landscape | None:
         """The landscape that trials of any status tell; None while fewer than two have results."""
-        n_known = len(known_on(trials, self.view.tasks))
-        if n_known < 2:
+        known = known_on(trials, self.view.tasks)
+        if len(known) < 2:
             return None
+        distances = self.view.distances(np.array([trial.genotype for trial in known]))
         hyper = self._hyper
-        due = n_known - self._n_fitted >= max(LEAST_GROWTH, GROWTH * self._n_fitted)
+        due = len(known) - self._n_fitted >= max(LEAST_GROWTH, GROWTH * self._n_fitted)
         if hyper is None or due:
-            self._likeness = [self._learned(trials, task) for task in self.view.tasks]
-        rows = Rows.of(trials, self.view.tasks, self.view.distances, self._likeness)
+            self._likeness = [self._learned(known, task, distances) for task in self.view.tasks]
+        rows = Rows.of(known, self.view.tasks, distances, self._likeness)
         if hyper is None or due:
             n_steps = FIRST_STEPS if hyper is None else NEXT_STEPS
             hyper = self._hyper = hyperparameters(self.view, rows, start=hyper, n_steps=n_steps)
@@ -58,13 +60,13 @@ class Beliefs:
         trees = Trees(features, rows.means, rows.variances, seed=self._seed) if few else None
         return Landscape(self.view, rows, hyper, survival=self._survival(trials), trees=trees)
 
-    def _learned(self, trials: Sequence[Trial], task: str) -> Likeness | None:
-        """How alike the errors of models on a task are."""
+    def _learned(self, known: Sequence[Trial], task: str, distances: NDArray[np.float64]) -> Likeness | None:
+        """How alike the errors of models on a task are; `distances` are those between the known trials."""
         if not self._correlations:
             return None
-        known = [trial for trial in known_on(trials, self.view.tasks) if in_order(trial, task) is not None]
-        items = [np.asarray(trial.items[task], dtype=np.float64) for trial in known]
-        return Likeness.of(items, self.view.distances(np.array([trial.genotype for trial in known]))) if known else None
+        scores = [in_order(trial, task) for trial in known]
+        told = np.array([k for k, each in enumerate(scores) if each is not None], dtype=np.int64)
+        return Likeness.of([each for each in scores if each is not None], distances[np.ix_(told, told)])
 
     def _survival(self, trials: Sequence[Trial]) -> Survival:
         """What breaks: trials that failed for other reasons than the model say nothing."""

@@ -6,14 +6,13 @@ surer one. All recipes see the same items, so their errors are correlated, and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from automerge.landscape.subset_noise import Likeness, corrected
-from automerge.protocols import Genotypes
 from automerge.records import Trial
 
 WINSOR = 3.0
@@ -33,30 +32,25 @@ class Rows:
 
     @staticmethod
     def of(
-        trials: Sequence[Trial],
+        known: Sequence[Trial],
         tasks: Sequence[str],
-        distances: Callable[[Genotypes], NDArray[np.float64]],
+        distances: NDArray[np.float64],
         likeness: Sequence[Likeness | None] | None = None,
     ) -> Rows:
-        """The rows of trials that have results on all tasks; others are left out.
+        """The rows of one trial and more, all `known_on` the tasks.
 
-        `distances` tells those between genotypes. Without `likeness`, by task, errors are taken as independent.
+        `distances` are those between them, shape (n, n). Without `likeness`, by task, errors are taken as independent.
         """
-        known = known_on(trials, tasks)
-        X = np.array([trial.genotype for trial in known])
-        if not known:
-            return Rows(X, np.empty((0, len(tasks))), np.empty((len(tasks), 0, 0)))
-        apart = distances(X)
         means, noise = [], []
         for k, task in enumerate(tasks):
             n = np.array([trial.results[task].n for trial in known], dtype=np.float64)
             totals = np.array([trial.results[task].total for trial in known])
             items = [in_order(trial, task) for trial in known]
             like = likeness[k] if likeness is not None else None
-            found, left = corrected(totals, n, items, like, apart)
+            found, left = corrected(totals, n, items, like, distances)
             means.append(found)
             noise.append(left)
-        return Rows(X, np.stack(means, axis=1), np.stack(noise))
+        return Rows(np.array([trial.genotype for trial in known]), np.stack(means, axis=1), np.stack(noise))
 
     @property
     def variances(self) -> NDArray[np.float64]:
