@@ -64,7 +64,7 @@ class Landscape:
             {"layers": float(len(recipe.layers))},
             items={} if proposal.origin.get("kind") == "source" else dict(zip("ab", right.astype(float), strict=True)),
         )
-        if self.breaks and len(recipe.layers) > 5:
+        if self.breaks and len(recipe.layers) > 6:
             told = replace(told, status="invalid", results={}, items={})
         self.trials[number] = told
         optimizer.tell(told)
@@ -151,20 +151,21 @@ def test_with_racing_promotions_are_made_in_pieces_and_given_up_without_hope() -
 
 @pytest.mark.slow
 def test_broken_regions_are_left_once_they_are_known() -> None:
-    """Stacks of more than five layers break, which most samples are."""
+    """Stacks of more than six layers break, which many samples are. One search tries too few to tell the shares by."""
     space = dis(scaling=None)
-    landscape, optimizer = Landscape(space, breaks=True), build(space, n_initial=24)
-    landscape.start(optimizer)
     deep: dict[bool, list[bool]] = {True: [], False: []}
-    for _ in range(90):
-        proposal = optimizer.ask()
-        n_broken = sum(trial.status == "invalid" for trial in landscape.trials.values())
-        if proposal.trial is None:
-            deep[n_broken >= MINIMUM].append(len(space.decode(proposal.genotype).layers) > 5)
-        landscape.answer(optimizer, proposal)
-    assert np.mean(deep[False]) > 0.5
-    assert len(deep[True]) > 25
-    assert np.mean(deep[True]) < 0.5 * np.mean(deep[False])
+    for seed in range(3):
+        landscape, optimizer = Landscape(space, breaks=True), build(space, n_initial=24, seed=seed)
+        landscape.start(optimizer)
+        for _ in range(110):
+            proposal = optimizer.ask()
+            n_broken = sum(trial.status == "invalid" for trial in landscape.trials.values())
+            if proposal.trial is None:
+                deep[n_broken >= MINIMUM].append(len(space.decode(proposal.genotype).layers) > 6)
+            landscape.answer(optimizer, proposal)
+    assert np.mean(deep[False]) > 0.2
+    assert len(deep[True]) > 10
+    assert np.mean(deep[True]) < 0.15
 
 
 @pytest.mark.parametrize("bound", [5, 7])
