@@ -1,0 +1,1 @@
+"""What a search believes of models, against what comes out."""
