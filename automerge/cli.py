@@ -359,6 +359,9 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
     from automerge.parts import search  # noqa: PLC0415
     from automerge.progress import follow  # noqa: PLC0415
 
+    if (folder / LOG).is_file():
+        # A run that another process goes on with is refused here, not after minutes of loading.
+        RunLog(folder / LOG).close()
     parts = _assemble(settings, folder / LOG)
     folder.mkdir(parents=True, exist_ok=True)
     show_line(console, f"run folder: {folder}")

@@ -257,9 +257,15 @@ def _lock(path: Path) -> IO[str]:
     file = path.with_name(path.name + ".lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
+    except BlockingIOError as fault:
         file.close()
         raise ValueError(f"another process is writing to {path}; wait for it or end it") from fault
+    except OSError as fault:
+        file.close()
+        raise OSError(
+            f"{path} cannot be locked ({fault}), and a log needs a file system with locks; take a folder on a local "
+            "disk, or one that is mounted with them (Lustre: -o flock)"
+        ) from fault
     return file
 
 

@@ -143,6 +143,16 @@ def test_a_run_goes_on_with_the_norms_of_its_log_which_other_devices_may_round_o
         assert History.of(log).trials.keys() == before.trials.keys()
 
 
+def test_a_run_that_another_process_goes_on_with_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = example_run(tmp_path / "run")
+    monkeypatch.setattr(cli, "_assemble", lambda *_: pytest.fail("the parts were loaded"))
+    with RunLog(folder / LOG), pytest.raises(SystemExit, match="2"):
+        cli.main(["search", "--resume", str(folder)])
+    assert "another process is writing" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_searching_on_a_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import sqlite3
 from pathlib import Path
 
@@ -67,6 +69,15 @@ def test_only_one_process_writes_at_a_time(tmp_path: Path) -> None:
     with RunLog(tmp_path / "run.db"), pytest.raises(ValueError, match="another process is writing"):
         RunLog(tmp_path / "run.db")
     RunLog(tmp_path / "run.db").close()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match=r"No locks available.*file system with locks"):
+        RunLog(tmp_path / "run.db")
 
 
 def test_any_folder_name_can_be_read(tmp_path: Path) -> None:
