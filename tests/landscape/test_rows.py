@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from automerge.landscape.rows import Rows, known_on
-from automerge.landscape.subset_noise import Likeness
+from automerge.landscape.subset_noise import Decay, Likeness
 from automerge.records import Trial
 from tests.toy import trial
 
@@ -43,7 +43,7 @@ def test_rows_take_off_what_models_that_went_further_give_away() -> None:
         for k, scores in enumerate((lucky, further))
     ]
     alone = rows_of(trials, ["a"])
-    together = rows_of(trials, ["a"], Likeness(0.0, 0.9, 0.4), scale=0.01)
+    together = rows_of(trials, ["a"], Likeness(Decay(0.0, 0.9)), scale=0.01)
     assert np.sin(alone.means[:, 0]) ** 2 == pytest.approx([25.5 / 31, 160.5 / 301])
     assert np.sin(together.means[0, 0]) ** 2 < 0.6
     assert together.means[1] == alone.means[1]
@@ -53,7 +53,7 @@ def test_rows_take_off_what_models_that_went_further_give_away() -> None:
 
 def test_trials_whose_items_are_not_known_in_order_are_rows_too() -> None:
     trials = [trial(k, x(k), {"a": (30, 15.0)}) for k in range(3)]
-    rows = rows_of(trials, ["a"], Likeness(0.3, 0.5, 0.4))
+    rows = rows_of(trials, ["a"], Likeness())
     assert rows.means.tolist() == rows_of(trials, ["a"]).means.tolist()
     assert rows.noise[0, 0, 1] > 0.3 * rows.noise[0, 0, 0]
 
