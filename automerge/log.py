@@ -74,7 +74,8 @@ class EvaluationRow:
 class RunLog:
     """The log of one run, in the file `path`. Holds the connection; use it as a context manager or close it.
 
-    One process may write at a time. Raises ValueError if another does, or if the file is not a log of this version.
+    One process may write at a time. Raises ValueError if another does, or if the file is not a log of this version, and
+    OSError if the file system has no locks.
     """
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:

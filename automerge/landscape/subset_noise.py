@@ -34,7 +34,7 @@ BLOCK = 10
 
 REACHES = (0.4, 0.8, 0.2, 1.6, 0.1)
 """Distances over which correlations may fall by 1/e, over that between two samples of the space; the first where none
-fits better."""
+fits better. Scores alone choose among them: what is usual holds only how far correlations go up and down."""
 
 DOUBT = 100.0
 """Blocks, or items, of a single model that what is usual counts for."""
@@ -47,7 +47,7 @@ TELLING = 0.09
 are usual: where nearly all items are wrong, or right, there is little left to be alike."""
 
 TINY = 1e-9
-"""Variance of sums, over that of random items, below which there is nothing to correlate: in a perfect balance."""
+"""Variance of sums, over that of random items, up to which there is nothing to correlate: in a perfect balance."""
 
 SURE = 2.0
 """Standard errors by which a model may be worse than it looks."""
@@ -94,7 +94,8 @@ class Likeness:
     def of(items: Sequence[Array], distances: Array) -> Likeness:
         """What fits the scores best, pair by pair; what is usual of fewer than LEAST models with two blocks of items.
 
-        `items` are scores item by item of n models, all in one order; `distances` has shape (n, n).
+        So it is where hardly a model has right and wrong items. `items` are scores item by item of n models, all in one
+        order; `distances` has shape (n, n).
         """
         kept = [k for k, scores in enumerate(items) if len(scores) >= 2 * BLOCK]
         if len(kept) < LEAST:
@@ -134,7 +135,7 @@ def _learned(
         sums[row, : n[row]] = (parts - parts.mean()).reshape(-1, size).sum(axis=1) / np.sqrt(size)
     squares, expected, doubt = (sums**2).sum(), (chances * (n - 1)).sum(), DOUBT * chances.mean()
     variance = float((squares + before * doubt) / (expected + doubt))
-    if squares <= TINY * expected:
+    if squares <= TINY * expected or np.count_nonzero(chances) < 2:
         return variance, usual
 
     first, second = np.triu_indices(len(items), 1)

@@ -28,6 +28,7 @@ from automerge.landscape.rows import in_order
 from automerge.landscape.subset_noise import BLOCK
 from automerge.log import LOG, RunLog
 from automerge.records import Trial
+from automerge.threads import one_thread
 from experiments.machine import describe
 
 FOLDER = Path(__file__).parent
@@ -113,6 +114,8 @@ def main() -> None:
     found: dict[str, object] = {}
     for folder in options.runs:
         name = "/".join(folder.resolve().parts[-2:])
+        if name in found:
+            raise SystemExit(f"two of the folders are named {name}; look at one study at a time, with another --to")
         replay = Replay.of(folder)
         alike = {task: measured(replay, task) for task in replay.view.tasks}
         judged = {kind: replayed(replay, correlations=kind == "alike") for kind in ("alike", "independent")}
@@ -136,8 +139,8 @@ def main() -> None:
 def measured(replay: Replay, task: str) -> Alike:
     """The likeness of all models of a run on a task."""
     kept = [trial for trial in replay.complete() if LEAST_SHARE <= trial.results[task].mean <= 1 - LEAST_SHARE]
-    ordered = [(trial, items) for trial in kept if (items := in_order(trial, task)) is not None]
-    if len(ordered) < 2:
+    ordered = [(trial, items) for trial in kept if (items := in_order(trial, task)) is not None and np.ptp(items) > 0]
+    if len(ordered) < 2 or replay.n_items < 2 * BLOCK:
         return Alike(len(ordered), None, (None,) * (len(APART) - 1))
     scores = np.array([items for _, items in ordered])
     means = scores.mean(axis=1, keepdims=True)
@@ -156,6 +159,7 @@ def measured(replay: Replay, task: str) -> Alike:
     return Alike(len(ordered), spread, tuple(correlations))
 
 
+@one_thread()
 def replayed(replay: Replay, *, correlations: bool) -> list[Judged]:
     """By objective what beliefs are worth that follow the run, with correlated errors or independent ones."""
     beliefs = Beliefs(replay.view, seed=replay.seed, correlations=correlations)

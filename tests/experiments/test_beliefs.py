@@ -81,12 +81,16 @@ def test_likeness_is_the_correlation_of_sums_of_ten_items_by_distance() -> None:
 
 
 def test_beliefs_are_judged_by_what_came_out_of_every_promotion() -> None:
-    """All models score alike, so that beliefs are right but for the error of 30 items."""
-    scores = np.tile(np.arange(ITEMS) % 2, (12, 1)).astype(float)
+    """All models have the same items right, of the first 30 more than of the rest: that is believed of all of them.
+
+    Where errors are alike, the ones that have gone on tell the others' luck.
+    """
+    items = np.r_[np.arange(30) % 5 > 0, np.arange(ITEMS - 30) % 2].astype(float)
     steps: list[Step] = [(k, 0, 30, "search") for k in range(12)]
-    replay = make_replay(scores, [*steps, *[(k, 30, ITEMS, "search") for k in (3, 7)]])
-    for correlations in (True, False):
-        (judged,) = replayed(replay, correlations=correlations)
-        assert (judged.objective, judged.promotions) == ("copy", 2)
-        assert abs(judged.bias) <= judged.rmse < 0.01
+    replay = make_replay(np.tile(items, (12, 1)), [*steps, *[(k, 30, ITEMS, "search") for k in (3, 7, 9, 11)]])
+    (alike,), (independent,) = (replayed(replay, correlations=correlations) for correlations in (True, False))
+    for judged in (alike, independent):
+        assert (judged.objective, judged.promotions) == ("copy", 4)
+        assert 0.05 < judged.bias < judged.rmse < 0.25
         assert 0 < judged.believed < 0.1
+    assert alike.bias < 0.8 * independent.bias

@@ -51,6 +51,10 @@ def test_few_models_and_few_items_are_as_is_usual() -> None:
     assert Likeness.of(items[:2], distances[:2, :2]) == Likeness()
     assert Likeness.of([scores[:19] for scores in items], distances) == Likeness()
     assert Likeness.of([np.zeros(N)] * 5, np.ones((5, 5))) == Likeness()
+    one = (np.random.default_rng(0).random(N) < 0.5).astype(float)
+    for others in (np.zeros(N), np.ones(N)):
+        alone = Likeness.of([one, others, others, others], np.ones((4, 4)))
+        assert (alone.parts, alone.whole) == (Likeness().parts, Likeness().whole)
     balanced = Likeness.of([np.tile([0.0, 1.0], N // 2)] * 5, np.ones((5, 5)))
     assert balanced.parts == Likeness().parts
     rng = np.random.default_rng(0)
@@ -117,6 +121,7 @@ def test_corrected_angles_are_those_of_normal_errors_item_by_item_given_all_that
         weights[model, : int(stop)] = 1 / stop
         return weights.ravel()
 
+    assert (likeness.alike(totals, stops) == 1).all()
     parts, whole = likeness.parts.correlations(distances), likeness.whole.correlations(distances)
     mean = np.full((24, 24), 1 / 24)
     errors = (np.kron(parts, scatter * (np.eye(24) - mean)) + np.kron(whole, spread * mean)) / 4
@@ -186,9 +191,11 @@ def test_where_nearly_all_items_are_right_in_all_models_errors_are_as_alike_as_e
     distances = 0.1 * (1 - np.eye(6))
     items = [scores[:2000] for scores in pair]
     likeness = Likeness.of(items, distances)
-    _, noise = corrected(np.array([x[:100].sum() for x in items]), np.full(6, 100.0), [None] * 6, likeness, distances)
-    believed = noise[np.triu_indices(6, 1)] / noise[0, 0]
-    assert believed == pytest.approx(truth, abs=0.1)
+    for n in (np.full(6, 100.0), np.r_[np.full(5, 100.0), 2000.0]):  # as whole and as part
+        totals = np.array([scores[: int(stop)].sum() for scores, stop in zip(items, n, strict=True)])
+        _, noise = corrected(totals, n, [None] * 6, likeness, distances)
+        believed = noise[:5, :5][np.triu_indices(5, 1)] / noise[0, 0]
+        assert believed == pytest.approx(truth, abs=0.1)
 
 
 def test_models_that_are_copies_on_many_stops_leave_covariances_of_full_rank() -> None:
