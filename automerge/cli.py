@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +18,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
 from automerge import benchmark_cli
 from automerge.check.settings import complete
-from automerge.composition import config_folder, plain, refuse_faulty_files, register_resolvers
+from automerge.composition import config_folder, explained, plain, refuse_faulty_files, register_resolvers
 from automerge.log import LOG, RunLog, refuse_simulated
 from automerge.terminal import show_benchmark, show_fault, show_findings, show_line, show_notes
 
@@ -71,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped")
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever reads the output has enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except MISTAKES as fault:
         show_fault(fault)
         sys.exit(2)
@@ -103,7 +109,18 @@ def _search(arguments: list[str]) -> None:
         refuse_lost(settings, f"automerge search {shlex.join(arguments)}")
         _run(settings, folder)
     else:
-        _hydra(arguments, lambda settings: _run(settings, Path(HydraConfig.get().runtime.output_dir)))
+        _hydra(arguments, _begin)
+
+
+def _begin(settings: Mapping[str, Any]) -> None:
+    """A new run in the folder that Hydra made for it, which is gone again if the run does not begin."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        _run(settings, folder)
+    except MISTAKES:
+        if [path.name for path in folder.iterdir()] == [".hydra"]:
+            shutil.rmtree(folder)
+        raise
 
 
 def _start(folder: Path) -> str:
@@ -248,7 +265,12 @@ def _hydra(arguments: list[str], job: Any) -> None:
     # Hydra would tell of a file that is no YAML by a traceback.
     refuse_faulty_files([config_folder(), *_config_folders(flags)], overrides)
     sys.argv = ["automerge search", *flags, *overrides]
-    hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
+    # Hydra would print what is wrong in its own words and exit; so it raises.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
+    except HydraException as fault:
+        raise ValueError(explained(fault, overrides)) from fault
     if failed:
         lines = "".join(f"\n  - {overrides}" for overrides in failed)
         raise RuntimeError(f"{len(failed)} of these runs ended with an error, told above:{lines}")
@@ -322,9 +344,16 @@ def _estimate(settings: Mapping[str, Any], parts: Any, folder: Path) -> Any:
 
 
 def _warnings(parts: Any, found: Any) -> list[str]:
+    from automerge.check.beginning import beginning_warnings  # noqa: PLC0415
     from automerge.check.kinship import kinship_warnings  # noqa: PLC0415
 
-    return [*parts.family.warnings, *kinship_warnings(parts.vectors), *_constraint_warnings(parts), *found.warnings()]
+    return [
+        *parts.family.warnings,
+        *kinship_warnings(parts.vectors),
+        *_constraint_warnings(parts),
+        *beginning_warnings(parts.optimizer, found.candidates),
+        *found.warnings(),
+    ]
 
 
 def _constraint_warnings(parts: Any) -> list[str]:

@@ -48,7 +48,12 @@ def _target(path: str) -> Callable[..., Any]:
         raise ValueError(f"`_target_` must lie inside {PREFIX[:-1]}, got {path!r}")
     try:
         target: Callable[..., Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as fault:
+    except ImportError as fault:
+        if fault.name is None or not fault.name.startswith(PREFIX):
+            # The module is there, but a package that it needs is not.
+            raise ValueError(f"{name} cannot be used: {fault}") from fault
+        raise ValueError(f"`_target_` {path!r} does not exist ({fault})") from fault
+    except AttributeError as fault:
         raise ValueError(f"`_target_` {path!r} does not exist ({fault})") from fault
     # Names that a module only imports are not its own.
     if not getattr(target, "__module__", "").startswith(PREFIX):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
 
@@ -30,6 +31,30 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
             return plain(hydra.compose("config", overrides=list(overrides)))
     except HydraException as fault:
         raise ValueError(f"these settings do not compose: {fault}") from fault
+
+
+def explained(fault: HydraException, overrides: Sequence[str]) -> str:
+    """What is wrong with these overrides, given what Hydra says, and what to write."""
+    said = str(fault).partition("\nConfig search path")[0].partition("\nSee https://")[0]
+    if isinstance(fault, OverrideParseException):
+        return f"these words are no KEY=VALUE: {said}\nput what has blanks, braces or brackets into single quotes"
+    if not (unknown := re.match(r"Could not override '(?:(.*)\.)?(.+?)'", said)):
+        return said
+    section, name = unknown.groups()
+    place = f"{section}." if section else ""
+    try:
+        # Choices of whole files, such as the optimizer, say what there is to set.
+        settings: Any = composed(
+            [each for each in overrides if "." not in (key := each.partition("=")[0]) and key != name]
+        )
+        for part in section.split(".") if section else ():
+            settings = settings[part]
+        known = sorted(key for key in settings if not key.startswith("_"))
+    except (ValueError, TypeError, KeyError):
+        return f"there is no setting {place}{name}"
+    close = get_close_matches(name, known, 1)
+    guess = f"; did you mean {place}{close[0]}?" if close else "."
+    return f"there is no setting {place}{name}{guess} {f'{section} has' if section else 'There are'} {', '.join(known)}"
 
 
 def refuse_faulty_files(folders: Sequence[Path], overrides: Sequence[str]) -> None:

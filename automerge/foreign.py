@@ -18,7 +18,7 @@ from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
 from automerge.options import flag_faults, refuse
 from automerge.protocols import Space
-from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial, genotype_key
 from automerge.variation import N_TRIES, new_sample
 
 SAMPLED = 64
@@ -79,7 +79,7 @@ class Foreign(ABC):
             return promotion
         for _ in range(N_TRIES):
             handle, genotype = self._suggest()
-            key = genotype.tobytes()
+            key = genotype_key(genotype)
             self._waiting.setdefault(key, []).append(handle)
             if self._ledger.is_new(genotype):
                 self._ledger.see(genotype)
@@ -94,7 +94,7 @@ class Foreign(ABC):
         """Takes the state of a trial."""
         is_first = trial.id not in self._ledger.trials
         self._ledger.tell(trial)
-        self._known[np.ascontiguousarray(trial.genotype).tobytes()] = trial
+        self._known[genotype_key(trial.genotype)] = trial
         if is_first and trial.origin["operator"] == REFERENCE:
             self._begin_from(trial)
         self._answer(trial)
@@ -104,7 +104,7 @@ class Foreign(ABC):
         return self._ledger.promising(n)
 
     def _answer(self, trial: Trial) -> None:
-        for handle in self._waiting.pop(np.ascontiguousarray(trial.genotype).tobytes(), ()):
+        for handle in self._waiting.pop(genotype_key(trial.genotype), ()):
             self._inform(handle, self._values(trial))
 
     def _values(self, trial: Trial) -> NDArray[np.float64] | None:
@@ -131,7 +131,11 @@ class Foreign(ABC):
 
     @abstractmethod
     def _inform(self, handle: Any, values: NDArray[np.float64] | None) -> None:
-        """Tells the library the values of a suggestion, larger is better; None if its model broke or failed."""
+        """Tells the library the values of a suggestion, larger is better; None if its model broke or failed.
+
+        Libraries wait for an answer to everything they suggest, and most know no other bad news than a bad value: so
+        what was lost is told like what broke, where it stands behind all that works.
+        """
 
     def _begin_from(self, trial: Trial) -> None:  # noqa: B027 (not every library takes points that it did not suggest)
         """Tells the library a reference: the base, a source, a uniform merge or a given recipe. By default nothing."""

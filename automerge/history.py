@@ -187,16 +187,15 @@ def reference_point(
 ) -> NDArray[np.float64]:
     """The point above which hypervolume is counted, shape (n_objectives,), from the trials of the sources.
 
-    Scores: the worst over the sources, less a tenth of their range, or of the value itself where all are equal. With a
-    cost among the objectives, or constraints to keep, they begin at chance at the latest, which `chances` has by task
-    name: a smaller model may score below every source and be worth its place. Costs: a tenth above the largest model
-    that the space allows, which has `depth` times the sources' layers.
+    Scores: the worst over the sources, less a tenth of their range, or of the value itself where all are equal; chance,
+    which `chances` has by task name, where that is lower and `counts_from_chance`. Costs: a tenth above the largest
+    model that the space allows, which has `depth` times the sources' layers.
     """
     points = np.array([trial.values(objectives) for trial in sources])
     span = points.max(axis=0) - points.min(axis=0)
     span = np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-3))
     worst = points.min(axis=0) - 0.1 * span
-    if not constrained and all(objective.kind != "cost" for objective in objectives):
+    if not counts_from_chance(sources, objectives, constrained=constrained):
         return np.asarray(worst)
     return np.array(
         [
@@ -206,3 +205,12 @@ def reference_point(
             for k, objective in enumerate(objectives)
         ]
     )
+
+
+def counts_from_chance(sources: Sequence[Trial], objectives: Sequence[Objective], *, constrained: bool) -> bool:
+    """Whether scores count from chance at the latest: a smaller model may be worth its place below every source.
+
+    So it is with a cost among the objectives, with constraints to keep, and where the space excludes all sources.
+    """
+    has_costs = any(objective.kind == "cost" for objective in objectives)
+    return constrained or has_costs or not any(eligible(trial) for trial in sources)

@@ -1,7 +1,7 @@
 """What an optimizer knows: the trials told, the genotypes seen, and which trial is to be evaluated further.
 
-Every optimizer keeps one, so that all promote by the same rule, never propose the same model twice without need, and
-put trials that break a constraint behind all others::
+Every optimizer keeps one, so that none proposes the same model twice without need, all put trials that break a
+constraint behind the others, and those that have no rule of their own promote alike::
 
     ledger = Ledger(objectives=objectives, ladder=ladder)
     ledger.tell(trial)
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from automerge.fidelity import Ladder
 from automerge.pareto import Points, best_first
-from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial, genotype_key
 
 
 class Ledger:
@@ -61,11 +61,11 @@ class Ledger:
 
     def see(self, genotype: NDArray[np.float64]) -> None:
         """Takes note of a genotype that was proposed."""
-        self.seen.add(np.ascontiguousarray(genotype).tobytes())
+        self.seen.add(genotype_key(genotype))
 
     def is_new(self, genotype: NDArray[np.float64]) -> bool:
         """Whether the genotype was neither told nor proposed."""
-        return np.ascontiguousarray(genotype).tobytes() not in self.seen
+        return genotype_key(genotype) not in self.seen
 
     def promotion(self) -> Proposal | None:
         """The evaluation of a known trial up to its next rung, if one is due by `Ladder.promotion`."""

@@ -22,7 +22,7 @@ from automerge.records import Constraint, Objective, Trial
 try:
     import optuna
 except ImportError as fault:
-    raise ImportError('it needs Optuna: pip install -e ".[rivals]"') from fault
+    raise ImportError('it needs Optuna: pip install optuna, or in a checkout pip install -e ".[rivals]"') from fault
 
 
 __all__ = ["OptunaStudy", "optuna"]  # members take optuna from here, so that the message above is the one that is read

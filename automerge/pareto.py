@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 
 import moocore
 import numpy as np
@@ -55,21 +57,26 @@ def hypervolume(points: Points, reference: Points) -> float:
 
 
 def widest(points: Points, reference: Points, limit: int) -> NDArray[np.int64]:
-    """Indices of at most `limit` points that together dominate much volume, the most useful first.
+    """Indices of the first `limit` points of `widest_first`, or of all of them if they are fewer."""
+    return np.fromiter(islice(widest_first(points, reference), limit), dtype=np.int64)
 
-    Greedy: each next point adds the most hypervolume to those before it, which is within 1 - 1/e of the best choice
-    (Nemhauser et al. 1978); points that add nothing are left out.
+
+def widest_first(points: Points, reference: Points) -> Iterator[int]:
+    """Indices of points that together dominate much volume above the reference point, the most useful first.
+
+    Greedy: each next point adds the most hypervolume to those before it, which is within 1 - 1/e of the best choice of
+    as many (Nemhauser et al. 1978); points that add nothing are left out.
     """
     chosen: list[int] = []
     volume = 0.0
-    while len(chosen) < min(limit, len(points)):
+    while len(chosen) < len(points):
         volumes = [hypervolume(points[[*chosen, index]], reference) for index in range(len(points))]
         best = int(np.argmax(volumes))
         if volumes[best] <= volume:
-            break
+            return
         chosen.append(best)
         volume = volumes[best]
-    return np.array(chosen, dtype=np.int64)
+        yield best
 
 
 def interval(total: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -49,16 +49,19 @@ def follow(steps: Iterable[search.Progress], console: Console) -> None:
 
 
 def _figures(step: search.Progress) -> str:
-    """`120 trials, rungs 120/40/13, 5400 items, hypervolume 0.1234, asking 3 %, 2 failed`.
+    """`120 trials, rungs 120/40/13, 5400 items, hypervolume 0.1234, thinking 3 %, 2 failed`.
 
-    Without rungs at the references, which have none, asking in the search only, and failures if there are any.
+    Without rungs at the references, which have none, thinking in the search only, and failures if there
+    are any.
     """
-    parts = [f"{step.n_trials} trials"]
+    parts = [f"{step.n_trials} trial{'' if step.n_trials == 1 else 's'}"]
     if step.phase != "reference":
         parts.append(f"rungs {'/'.join(map(str, step.populations))}")
     parts += [f"{step.n_items} items", f"hypervolume {step.hypervolume:.4f}"]
     if step.phase == "search":
-        parts.append(f"asking {100 * step.thinking:.0f} %")
+        parts.append(f"thinking {100 * step.thinking:.0f} %")
     if step.n_failed:
         parts.append(f"{step.n_failed} failed")
+    if step.used_up:
+        parts.append("the space has no more models")
     return ", ".join(parts)

@@ -188,6 +188,11 @@ class Proposal:
     trial: int | None = None
 
 
+def genotype_key(genotype: NDArray[np.float64]) -> bytes:
+    """The bytes by which a genotype is known: equal canonical genotypes have equal ones."""
+    return np.ascontiguousarray(genotype, dtype=np.float64).tobytes()
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """All that is known of one recipe: its genotype, its origin and its results so far.

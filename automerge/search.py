@@ -33,6 +33,7 @@ from automerge.records import (
     Slice,
     Split,
     Trial,
+    genotype_key,
 )
 from automerge.subsets import shuffled, stratified
 
@@ -69,6 +70,7 @@ class Progress:
     the share of the search phase's wall time spent in the optimizer's `ask`, 0 to 1. It counts what this process
     measured, whatever the runner's clock says: nothing of what is taken from the log, whose `wall` holds such times
     without telling them apart. What the optimizer does in `tell` is no part of it. `n_failed` evaluations were lost.
+    `used_up` says that the search phase ended because the optimizer found no new model.
     """
 
     phase: Phase
@@ -79,6 +81,7 @@ class Progress:
     populations: tuple[int, ...]
     thinking: float
     n_failed: int
+    used_up: bool
     trial: Trial
     resumed: bool
 
@@ -88,6 +91,12 @@ MAX_FAILED = 20
 
 LAST_FAILED = 3
 """Failed evaluations at the very end with which a search is not taken for finished."""
+
+MAX_COPIES = 5
+"""Proposals of known genotypes as new ones, one after the other, with which a space is taken for used up.
+
+An optimizer makes such a proposal only when many draws in a row gave nothing new.
+"""
 
 TestTrials = Literal["recommended", "all"]
 """Which trials are evaluated on the test items at the end, beside the references: `all` are those that are ok."""
@@ -108,8 +117,9 @@ class Search:
     reference outside the space is a trial like any other, which the optimizer is not told. What breaks one of the
     `constraints` is evaluated, tested if it is a reference, and not recommended; there may be nothing to recommend.
     Times are those of the runner's clock. Failed evaluations are logged with the next that does not fail: those at the
-    end, which a broken device may have lost, are asked anew when the search is run again. `test_trials` "all" is for
-    collecting data: it changes nothing but how many trials have test results.
+    end, which a broken device may have lost, are asked anew when the search is run again. A trial that has scores and
+    loses an evaluation is evaluated once more, so that one lost worker does not cost a good model. `test_trials` "all"
+    is for collecting data: it changes nothing but how many trials have test results.
     """
 
     def __init__(
@@ -158,6 +168,9 @@ class Search:
         self._replay = deque(log.evaluations())
         self._unlogged: list[tuple[_Flight, Evaluation, float]] = []
         self._n_failed = 0
+        self._retried: set[int] = set()
+        self._genotypes: set[bytes] = set()
+        self._n_copies = 0
         self._logged = {row.id: row for row in log.trials()}
         self._n_trials = 0
         self._n_items = 0
@@ -238,9 +251,13 @@ class Search:
                 self._propose(self._ask())
             trial, _, resumed = self._land()
             yield self._progress("search", min(1.0, self._share(start)), trial, resumed=resumed)
+        yield from self._land_all("search")
+
+    def _land_all(self, phase: Phase) -> Iterator[Progress]:
+        """What is still in flight when a phase has nothing more to ask."""
         while self._flights:
             trial, _, resumed = self._land()
-            yield self._progress("search", 1.0, trial, resumed=resumed)
+            yield self._progress(phase, 1.0, trial, resumed=resumed)
 
     def _ask(self) -> Proposal:
         begun = time.perf_counter()
@@ -251,10 +268,15 @@ class Search:
         return proposal
 
     def _share(self, start: float) -> float:
+        """How much of the search phase is done, from 0 to 1 and above."""
+        if self._n_copies >= MAX_COPIES:
+            return 1.0
         return self._budget.share(trials=self._n_trials, items=self._n_items, seconds=self._seconds - start)
 
     def _propose(self, proposal: Proposal) -> None:
         if proposal.trial is None:
+            known = genotype_key(proposal.genotype) in self._genotypes
+            self._n_copies = self._n_copies + 1 if known else 0
             trial = self._new_trial(proposal.genotype, proposal.origin)
             self._n_trials += 1
         else:
@@ -269,6 +291,7 @@ class Search:
             self._launch(self._trials[trial], "verify", full)
             landed, _, resumed = self._land()
             yield self._progress("verify", (number + 1) / len(promising), landed, resumed=resumed)
+        yield from self._land_all("verify")
         if self._reference_point is None:
             raise RuntimeError("the sources come first: without them there is no reference point")
         found = front(
@@ -313,6 +336,7 @@ class Search:
                 "the log was made with other options, seed or version, or where rounding differs (another processor): "
                 "go on with it where it was made, or start a new run in another folder"
             )
+        self._genotypes.add(genotype_key(genotype))
         row = TrialRow(id=number, recipe_id=recipe.id, genotype=genotype, recipe=recipe, origin=origin)
         self._trials[number] = started(row)
         return self._trials[number]
@@ -326,9 +350,12 @@ class Search:
             end = min(stop, len(self._orders[name, split]))
             if begun < end:
                 slices.append(Slice(name, split, begun, end))
-        ticket = self._runner.submit(Query(trial.recipe, tuple(slices)))
-        self._flights.append(_Flight(trial, phase, tuple(slices), ticket))
+        self._submit(trial, phase, tuple(slices))
         return sum(part.stop - part.start for part in slices)
+
+    def _submit(self, trial: Trial, phase: Phase, slices: tuple[Slice, ...]) -> None:
+        ticket = self._runner.submit(Query(trial.recipe, slices))
+        self._flights.append(_Flight(trial, phase, slices, ticket))
 
     def _land(self) -> tuple[Trial, Evaluation, bool]:
         """The next evaluation to end, from the log or from the runner, logged and told."""
@@ -346,6 +373,10 @@ class Search:
             self._trials[trial.id] = trial
             if in_space(trial):
                 self._optimizer.tell(trial)
+        is_lost = evaluation.status == "failed" and flight.phase != "test"
+        if is_lost and trial.results and trial.id not in self._retried:
+            self._retried.add(trial.id)
+            self._submit(flight.trial, flight.phase, flight.slices)
         return trial, evaluation, resumed
 
     def _from_log(self, row: EvaluationRow) -> tuple[_Flight, Evaluation, float]:
@@ -405,6 +436,7 @@ class Search:
             populations=self._populations(),
             thinking=min(1.0, self._asking / self._searching) if self._searching else 0.0,
             n_failed=self._n_failed,
+            used_up=self._n_copies >= MAX_COPIES,
             trial=trial,
             resumed=resumed,
         )

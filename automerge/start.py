@@ -27,7 +27,7 @@ from automerge.log import LOG, RunLog
 from automerge.pareto import best_first
 from automerge.protocols import Space
 from automerge.recipe import BASE, Recipe
-from automerge.records import REFERENCE, Trial
+from automerge.records import REFERENCE, Trial, genotype_key
 from automerge.scaling import writers
 from automerge.stacking import origins
 
@@ -104,7 +104,10 @@ def _merges(log: Path, family: Family, tasks: Collection[str]) -> list[Trial]:
     """The evaluated merges of a run, the best first. Raises ValueError for a run that says nothing about this one."""
     with RunLog(log, read_only=True) as opened:
         history = History.of(opened)
-        names = opened.settings()["layout"]["sources"]
+        layout = opened.settings().get("layout")
+    if layout is None:
+        raise ValueError("it searched a benchmark that does not tell its sources; start from runs of models")
+    names = layout["sources"]
     own = [source.name for source in family.sources if source.name != BASE]
     if strangers := [name for name in names if name not in own]:
         raise ValueError(
@@ -124,7 +127,7 @@ def _merges(log: Path, family: Family, tasks: Collection[str]) -> list[Trial]:
 
 def _held(trials: Sequence[Trial], space: Space, known: Sequence[NDArray[np.float64]], limit: int) -> Starts:
     """The genotypes of the first trials that the space can hold and that are not known, by the trials' numbers."""
-    seen = {genotype.tobytes() for genotype in known}
+    seen = {genotype_key(genotype) for genotype in known}
     found: Starts = {}
     faults: list[str] = []
     for trial in trials:
@@ -135,8 +138,8 @@ def _held(trials: Sequence[Trial], space: Space, known: Sequence[NDArray[np.floa
         except ValueError as fault:
             faults.append(f"#{trial.id}: {fault}")
             continue
-        if genotype.tobytes() not in seen:
-            seen.add(genotype.tobytes())
+        if genotype_key(genotype) not in seen:
+            seen.add(genotype_key(genotype))
             found[f"#{trial.id}"] = genotype
     if len(faults) == len(trials):
         raise ValueError(f"the space can hold none of its {len(trials)} merges, of which the best is {faults[0]}")

@@ -11,6 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+POOR = 0.3
+"""R2 by cross-validation below which a surrogate benchmark is told to be poor."""
+
 
 def show_notes(console: Console, notes: Sequence[str], warnings: Sequence[str]) -> None:
     """A line for every note, and in colour for every warning."""
@@ -96,13 +99,20 @@ def show_benchmark(console: Console, quality: Mapping[str, Mapping[str, float]],
     """How good the surrogate in this folder is, by task, and which tasks have none."""
     from automerge.benchmark.fit import MINIMUM  # noqa: PLC0415 (lightgbm takes its time)
 
-    table = Table(title=f"surrogate benchmark in {escape(str(folder))}, by cross-validation", title_justify="left")
+    show_line(console, f"surrogate benchmark: {folder}")
+    table = Table(title="its models of the scores, by cross-validation", title_justify="left")
     for column in ("task", "trials", "R2", "Kendall tau"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task, figures in quality.items():
         numbers = (f"{figures[key]:.2f}" if figures[key] == figures[key] else "-" for key in ("r2", "kendall_tau"))
         table.add_row(escape(task), str(int(figures["n_trials"])), *numbers)
     console.print(table)
+    if poor := [task for task, figures in quality.items() if figures["r2"] < POOR]:
+        show_line(
+            console,
+            f"an R2 below {POOR:g} ({', '.join(poor)}) says that the models hardly tell merges apart: trials are too "
+            "few, or too much alike; join more runs by automerge benchmark export before you rely on them",
+        )
     if few := [task for task, figures in quality.items() if figures["n_trials"] < MINIMUM]:
         show_line(
             console, f"fewer than {MINIMUM} trials of {', '.join(few)}: {folder} holds a table of them, but no models"

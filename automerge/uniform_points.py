@@ -35,6 +35,9 @@ ABSENT = 0.5
 WEIGHT = "weight:"
 """How the roles of genes begin that are the weight of a source."""
 
+FIRST_BLOCK = f"{BLOCK}0"
+"""The role of the genes that choose the first block of a position; in the others there may be none."""
+
 Axis = tuple[NDArray[np.int64], NDArray[np.float64]]
 """The genes that are set alike, and the values that they take."""
 
@@ -108,7 +111,9 @@ def _values(space: Space, column: int, level: int, step: float) -> NDArray[np.fl
     if level == 0 and gene.role.startswith(BLOCK):
         return _blocks(space, column)
     if gene.n_choices:
-        return np.arange(gene.n_choices, dtype=np.float64)
+        # A first slot without a block throughout is no merge: repair would leave a few layers of it.
+        least = 1 if gene.role == FIRST_BLOCK else 0
+        return np.arange(least, gene.n_choices, dtype=np.float64)
     if level == 0:
         return np.array([gene.default])
     return np.unique([gene.default, *np.linspace(gene.lower, gene.upper, 2**level + 1)])
@@ -117,7 +122,7 @@ def _values(space: Space, column: int, level: int, step: float) -> NDArray[np.fl
 def _blocks(space: Space, column: int) -> NDArray[np.float64]:
     """The blocks that a slot of a stack holds in the coarsest grid: only first slots hold any."""
     gene = space.genes[column]
-    if gene.role != f"{BLOCK}0":
+    if gene.role != FIRST_BLOCK:
         return np.array([gene.default])
     is_fusable = any(each.depth == gene.depth and each.role.startswith(WEIGHT) for each in space.genes)
     return np.array([gene.n_choices - 1] if is_fusable else range(1, gene.n_choices), dtype=np.float64)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.protocols import Gene, Space
+from automerge.records import genotype_key
 
 WIDTHS = (1, 2, 4, 8)
 """Lengths of the depth intervals that block mutation moves; the whole model is one more."""
@@ -129,7 +130,7 @@ def new_sample(space: Space, seen: Collection[bytes], rng: np.random.Generator) 
     """
     for _ in range(N_TRIES):
         genotype = space.sample(1, rng)[0]
-        if genotype.tobytes() not in seen:
+        if genotype_key(genotype) not in seen:
             break
     return np.asarray(genotype)
 

@@ -6,9 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra.errors import HydraException
 
 from automerge.check import settings as preflight
-from automerge.composition import LONGEST_NAME, composed, config_folder, folder_name, refuse_faulty_files
+from automerge.composition import LONGEST_NAME, composed, config_folder, explained, folder_name, refuse_faulty_files
 
 CONF = config_folder()
 GROUPS = ("source", "task", "space", "optimizer", "fidelity", "runner", "problem", "experiment")
@@ -48,6 +49,33 @@ def test_a_chosen_file_that_is_no_yaml_is_named_with_the_place(tmp_path: Path) -
             refuse_faulty_files([CONF, tmp_path], [f"experiment=good,{name}"])
     with pytest.raises(FileNotFoundError, match="no folder of configuration files at"):
         refuse_faulty_files([tmp_path / "nowhere"], [])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["optimizer.batchs=3"],
+            "no setting optimizer.batchs; did you mean optimizer.batch? optimizer has aspiration, ",
+        ),
+        (
+            ["optimizer=evolution", "optimizer.batch=3"],
+            "there is no setting optimizer.batch. optimizer has caution, crossover, n_initial, population",
+        ),
+        (["optimizerr=evolution"], "no setting optimizerr; did you mean optimizer? There are benchmark, budget, "),
+        (["budget.trials.x=3"], "there is no setting budget.trials.x"),
+        (["optimizer=evolutio"], "Could not find 'optimizer/evolutio'"),
+        (["optimizer.aspiration={sort:"], "put what has blanks, braces or brackets into single quotes"),
+    ],
+)
+def test_words_that_mean_nothing_are_explained(overrides: list[str], told: str) -> None:
+    overrides = ["experiment=demo", *overrides]
+    with pytest.raises(ValueError, match="do not compose") as raised:
+        composed(overrides)
+    cause = raised.value.__cause__
+    assert isinstance(cause, HydraException)
+    assert told in explained(cause, overrides)
+    assert "search path" not in explained(cause, overrides)
 
 
 def test_every_configuration_file_opens_with_a_command() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,14 @@ def test_under_constraints_scores_count_from_chance_too() -> None:
     """What keeps a bound may score below every source and be the best that there is."""
     bounded = reference_point(SOURCES, (A, B), chances=CHANCES, depth=1.5, constrained=True)
     assert bounded == pytest.approx([0.25, 0.1])
+
+
+def test_where_no_source_may_be_recommended_scores_count_from_chance_too() -> None:
+    """As in a space of shallower models: else all of them could lie below the point, and none be recommended."""
+    excluded = [replace(source, origin={**source.origin, "eligible": False}) for source in SOURCES]
+    assert reference_point(excluded, (A, B), chances=CHANCES, depth=0.7) == pytest.approx([0.25, 0.1])
+    one = reference_point([excluded[0], SOURCES[1]], (A, B), chances=CHANCES, depth=0.7)
+    assert one == pytest.approx([0.25, 0.45])
 
 
 def test_chance_of_a_weighted_mean_is_the_mean_of_chances() -> None:

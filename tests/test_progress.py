@@ -15,7 +15,7 @@ from automerge.search import Progress
 from tests.toy import trial
 
 
-def step(phase: Phase, share: float, n_failed: int = 0) -> Progress:
+def step(phase: Phase, share: float, *, n_failed: int = 0, used_up: bool = False) -> Progress:
     return Progress(
         phase=phase,
         share=share,
@@ -25,6 +25,7 @@ def step(phase: Phase, share: float, n_failed: int = 0) -> Progress:
         populations=(280, 93, 31),
         thinking=0.034,
         n_failed=n_failed,
+        used_up=used_up,
         trial=trial(0, np.zeros(1), {}),
         resumed=False,
     )
@@ -42,7 +43,7 @@ def told(width: int, *, is_terminal: bool, steps: Sequence[Progress] = STEPS) ->
 def test_lines_tell_trials_rungs_items_hypervolume_and_time_in_ask() -> None:
     lines = told(100, is_terminal=False).splitlines()
     assert len(lines) == len(STEPS)
-    assert "search: 100%, 280 trials, rungs 280/93/31, 123456 items, hypervolume 0.1234, asking 3 %" in lines
+    assert "search: 100%, 280 trials, rungs 280/93/31, 123456 items, hypervolume 0.1234, thinking 3 %" in lines
     # Before there are trials nothing has reached a rung, and only the search asks.
     assert lines[0] == "reference models: 50%, 280 trials, 123456 items, hypervolume 0.1234"
     assert lines[-1] == "front on test items: 100%, 280 trials, rungs 280/93/31, 123456 items, hypervolume 0.1234"
@@ -51,12 +52,17 @@ def test_lines_tell_trials_rungs_items_hypervolume_and_time_in_ask() -> None:
 
 def test_failed_evaluations_are_counted_where_there_are_any() -> None:
     (line,) = told(120, is_terminal=False, steps=[step("search", 1.0, n_failed=3)]).splitlines()
-    assert line.endswith("asking 3 %, 3 failed")
+    assert line.endswith("thinking 3 %, 3 failed")
+
+
+def test_a_space_that_is_used_up_is_told() -> None:
+    (line,) = told(120, is_terminal=False, steps=[step("search", 1.0, used_up=True)]).splitlines()
+    assert line.endswith("thinking 3 %, the space has no more models")
 
 
 @pytest.mark.parametrize("width", [100, 160])
 def test_bars_show_the_same_figures_whole(width: int) -> None:
     text = told(width, is_terminal=True)
-    for part in ("280/93/31", "123456", "0.1234", "asking", "promising ones, all items"):
+    for part in ("280/93/31", "123456", "0.1234", "thinking", "promising ones, all items"):
         assert part in text
     assert "\u2026" not in text

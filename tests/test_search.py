@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,17 +15,17 @@ import numpy as np
 import pytest
 
 from automerge.history import History, eligible
-from automerge.log import RunLog
+from automerge.log import EvaluationRow, RunLog
 from automerge.optimizers.bayes_evolution import BayesEvolution
 from automerge.optimizers.evolution import Evolution
 from automerge.pareto import hypervolume
 from automerge.protocols import Reference
 from automerge.recipe import COMPONENTS, Fusion, Input, OutputLayer, Recipe
-from automerge.records import REFERENCE, Constraint, Evaluation, Objective, Proposal, Trial
+from automerge.records import REFERENCE, Constraint, Evaluation, Objective, Phase, Proposal, Slice, Trial
 from automerge.references import outside
 from automerge.runners.serial import SerialRunner
 from automerge.runners.virtual import VirtualRunner
-from automerge.search import LAST_FAILED, MAX_FAILED, Budget, Progress
+from automerge.search import LAST_FAILED, MAX_COPIES, MAX_FAILED, Budget, Progress
 from automerge.spaces.lfs import LayerwiseFusion
 from tests.simulation import N_ITEMS, Simulator, contents, main, make_search
 
@@ -514,6 +515,64 @@ def test_failures_between_others_are_logged_where_they_happened(tmp_path: Path) 
         statuses = [row.evaluation.status for row in log.evaluations()]
     assert [number for number, status in enumerate(statuses) if status == "failed"] == [14, 15, 20]
     assert steps[-1].n_failed == 3
+
+
+@pytest.mark.parametrize("phase", ["search", "verify"])
+def test_a_trial_with_scores_that_loses_an_evaluation_is_evaluated_once_more(tmp_path: Path, phase: Phase) -> None:
+    for name in ("whole", "lost", "twice"):
+        (tmp_path / name).mkdir()
+    whole, _ = finished(tmp_path / "whole")
+    rows = enumerate(whole.evaluations)
+    number = next(k for k, row in rows if row.phase == phase and row.slices[0].start > 0)
+    for name, lost in (("lost", {number}), ("twice", {number, number + 1})):
+        with RunLog(tmp_path / name / "run.db") as log:
+            search, simulator = make_search(log)
+            search._runner = failing(simulator, lost)
+            list(search.run())
+            history = History.of(log)
+        asked = [row for row in history.evaluations if (row.trial, row.slices) == _asked(whole.evaluations[number])]
+        statuses = [row.evaluation.status for row in asked]
+        trial = history.trials[whole.evaluations[number].trial]
+        if name == "lost":
+            assert statuses == ["failed", "ok"]
+            assert trial.status == "ok"
+            assert trial.n_items >= whole.evaluations[number].slices[0].stop
+        else:
+            assert statuses == ["failed", "failed"]
+            assert trial.status == "failed"
+        if (name, phase) == ("lost", "verify"):
+            assert history.recommended == whole.recommended
+            assert history.trajectory()[-1][1] == whole.trajectory()[-1][1]
+
+
+def _asked(row: EvaluationRow) -> tuple[int, tuple[Slice, ...]]:
+    return row.trial, row.slices
+
+
+class Repeating(Evolution):
+    """Finds no new model after ten, as in a space that has no more."""
+
+    def ask(self) -> Proposal:
+        proposal = super().ask()
+        if proposal.trial is None and len(self._ledger.proposed) >= 10:
+            return replace(proposal, genotype=self._ledger.proposed[0].genotype)
+        return proposal
+
+
+def test_a_space_that_is_used_up_ends_the_search_and_not_its_budget(tmp_path: Path) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    history, steps = finished(tmp_path / "whole", optimizer=Repeating)
+    assert steps[-1].n_trials == 10 + MAX_COPIES
+    assert steps[-1].used_up
+    assert [step.used_up for step in steps].index(True) > 10
+    assert max(step.share for step in steps if step.phase == "search") == 1.0
+    assert history.recommended
+    with RunLog(tmp_path / "stopped" / "run.db") as log:
+        search, _ = make_search(log, optimizer=Repeating)
+        list(itertools.islice(search.run(), 25))
+    finished(tmp_path / "stopped", optimizer=Repeating)
+    assert contents(tmp_path / "stopped" / "run.db") == contents(tmp_path / "whole" / "run.db")
 
 
 @pytest.mark.parametrize("n_lost", [LAST_FAILED - 1, LAST_FAILED])

@@ -39,6 +39,18 @@ def test_every_layer_is_alike(name: str) -> None:
         assert (X[:, columns] == X[:, columns[:1]]).all()
 
 
+@pytest.mark.parametrize("name", ["dis", "dis, fused blocks", "dis, prune"])
+def test_stacks_have_a_block_at_every_position(name: str) -> None:
+    """Without any, repair would leave the first and last few layers alone: no merge."""
+    space = SPACES[name]()
+    columns = [k for k, gene in enumerate(space.genes) if gene.role == "block:0"]
+    X = points(space, 60)
+    assert len(X) == 60
+    whole = X[:, columns] > 0
+    # Where a position holds several blocks, some are dropped again to keep the depth.
+    assert (whole.all(axis=1) | (np.array([len(space.decode(x).layers) for x in X]) == space.max_layers)).all()
+
+
 def test_the_seed_changes_the_order_alone() -> None:
     space = lfs(methods=["task_arithmetic"])
     first, second = points(space, 49), points(space, 49, seed=1)

@@ -22,6 +22,7 @@ from pymoo.problems.static import StaticProblem
 
 from automerge.pareto import Points
 from automerge.protocols import Genotypes, Space
+from automerge.records import genotype_key
 
 Vary = Callable[[NDArray[np.float64], NDArray[np.float64], np.random.Generator], NDArray[np.float64]]
 """A child, still to be repaired, of two parents; may be of the first alone."""
@@ -52,7 +53,7 @@ def evolve(
         eliminate_duplicates=False,
     )
     algorithm.setup(problem, termination=NoTermination(), seed=int(rng.integers(2**31)), verbose=False)
-    seen = {x.tobytes() for x in start}
+    seen = {genotype_key(x) for x in start}
     kept = []
     for generation in range(n_generations + 1):
         infills = algorithm.ask()
@@ -61,7 +62,7 @@ def evolve(
         Evaluator().eval(StaticProblem(problem, F=F), infills)
         algorithm.tell(infills=infills)
         for x in X:
-            key = np.ascontiguousarray(x).tobytes()
+            key = genotype_key(x)
             if key not in seen:
                 seen.add(key)
                 kept.append(x)

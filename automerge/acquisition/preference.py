@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,18 @@ class Preference:
     ) -> None:
         names = [objective.name for objective in objectives]
         for option, point in (("reference_point", reference_point), ("aspiration", aspiration)):
+            faulty = [
+                *([] if isinstance(point, Mapping | None) else [point]),
+                *(value for value in (point.values() if isinstance(point, Mapping) else ()) if not _is_number(value)),
+            ]
+            if faulty:
+                example = ", ".join(f"{each.name}: {0.5 if each.kind != 'cost' else 20}" for each in objectives)
+                raise ValueError(f"{option}: expected numbers by objective, such as {{{example}}}, got {faulty[0]!r}")
             if unknown := sorted(set(point or {}) - set(names)):
-                raise ValueError(f"{option}: {', '.join(unknown)} is no objective; there are {', '.join(names)}")
+                raise ValueError(
+                    f"{option}: {', '.join(unknown)} {'is no objective' if len(unknown) == 1 else 'are no objectives'} "
+                    f"of this search; {'the only one is' if len(names) == 1 else 'they are'} {', '.join(names)}"
+                )
             for each in objectives:
                 value = float((point or {}).get(each.name, 0.0))
                 if not math.isfinite(value):
@@ -38,6 +49,8 @@ class Preference:
                     raise ValueError(
                         f"{option}: scores lie between 0 and 1, got {value:g} for {each.name}; write 0.8 for 80 %"
                     )
+                if option == "reference_point" and each.kind != "cost" and value == 1:
+                    raise ValueError(f"{option}: no score lies above 1, which is given for {each.name}; take less")
         if aspiration and (missing := sorted(set(names) - set(aspiration))):
             raise ValueError(f"aspiration: name a value for every objective, {', '.join(missing)} is missing")
         self._least = np.array(
@@ -65,3 +78,7 @@ def achievements(
             f"an aspiration lies above the reference point in all objectives, got {aspiration} {reference}"
         )
     return np.asarray(((points - reference) / (aspiration - reference)).min(axis=-1))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

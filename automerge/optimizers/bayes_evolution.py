@@ -6,8 +6,9 @@ evaluate, first on few items; the model says which go further, and which belong 
 1. Beliefs: a Gaussian process per task on the effective weights of the sources, from one row per recipe with errors of
    known size, correlated among similar models; trees beside it while rows are few; whether a model is broken is
    believed apart from how good it is.
-2. Candidates: NSGA-II on the beliefs, from the best recipes so far, and of three and more sources from random uniform
-   merges of some of them, with operators on blocks of depth; moves of the whole model come first.
+2. Candidates: NSGA-II on the beliefs, of one objective on what is believed and what is hoped for, from the best recipes
+   so far, and of three and more sources from random uniform merges of some of them, with operators on blocks of depth;
+   moves of the whole model come first.
 3. Choice: the exact expected hypervolume improvement of every candidate picks finalists, qLogNEHVI the batch among
    them, with what is under way pending.
 4. Fidelity: successive halving, ordered by beliefs instead of measured means, of trials that may reach the front; with
@@ -17,8 +18,8 @@ evaluate, first on few items; the model says which go further, and which belong 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,9 @@ from automerge.landscape.model import Landscape, View
 from automerge.ledger import Ledger
 from automerge.mating import STACKED, mate, mate_by_gene, tied_share
 from automerge.options import flag_faults, refuse, whole_faults
-from automerge.pareto import Points, best_first, widest
+from automerge.pareto import Points, best_first, widest_first
 from automerge.protocols import Genotypes, Space
-from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Trial, genotype_key
 from automerge.threads import one_thread
 from automerge.uniform_points import UniformSamples, uniform_points
 from automerge.variation import Layout, new_sample
@@ -54,7 +55,8 @@ MOST_INITIAL = 24
 """The most of them, however many the sources."""
 
 N_UNIFORM = 60
-"""Random uniform merges of some of three or more sources that are candidates too and that others evolve from.
+"""Uniform merges that are looked at for one of the first models; and random ones of some of three or more sources that
+are candidates too and that others evolve from.
 
 The references tell nothing of them. Of two sources they tell enough: there such candidates found no better fronts.
 """
@@ -74,6 +76,9 @@ STACKED_FUSED = 0.4
 On five development seeds (stacks of two experts) .4 found .141, .2 .139, and STACKED .112. Where costs are objectives
 it is STACKED: edits alone make models shallower.
 """
+
+HOPED = 2.0
+"""Deviations above its mean that a candidate is hoped for to reach, where there is one objective."""
 
 INSURANCE = 0.1
 """Share of new models that are candidates drawn without the acquisition, against a wrong landscape."""
@@ -156,7 +161,7 @@ class BayesEvolution:
         self._has_few_sources = self._uniform.n_weighted <= 2
         self._grid = uniform_points(space, seed=seed)
         default = min(INITIAL * max(1, self._uniform.n_weighted - 1), MOST_INITIAL)
-        self._n_initial = default if n_initial is None else n_initial
+        self.n_initial = default if n_initial is None else n_initial
         self._batch = batch
         self._n_generations = n_generations
         self._n_children = n_children
@@ -180,7 +185,7 @@ class BayesEvolution:
         self._reference()  # fails at once, not after the first models
         self._n_asked += 1
         rng = np.random.default_rng([self._seed, self._n_asked])
-        if self._n_new >= self._n_initial:
+        if self._n_new >= self.n_initial:
             if self._landscape is None:
                 self._landscape = self._beliefs.landscape(list(self._ledger.trials.values()))
             if self._landscape is not None:
@@ -190,7 +195,7 @@ class BayesEvolution:
         genotype, operator = self._new(rng)
         self._n_new += 1
         self._ledger.see(genotype)
-        self._pending[genotype.tobytes()] = genotype
+        self._pending[genotype_key(genotype)] = genotype
         return Proposal(genotype, self._begin(), {"operator": operator})
 
     def count_above(self, reference_point: NDArray[np.float64]) -> None:
@@ -200,7 +205,7 @@ class BayesEvolution:
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial."""
         self._ledger.tell(trial)
-        self._pending.pop(np.ascontiguousarray(trial.genotype).tobytes(), None)
+        self._pending.pop(genotype_key(trial.genotype), None)
         self._landscape = None
 
     @one_thread()
@@ -213,20 +218,30 @@ class BayesEvolution:
             return self._ledger.promising(n)
         points = self._points(landscape, alive)
         aim = self._aim(points)
+        order: Iterable[int]
         if aim.aspiration is None:
-            wide = widest(points, aim.reference, len(points))
-            order = [*wide, *(k for k in best_first(points) if k not in set(wide))]
+            order = chain(widest_first(points, aim.reference), best_first(points))
         else:
-            order = np.argsort(-achievements(points, aim.reference, aim.aspiration), kind="stable").tolist()
-        return [alive[k].id for k in order if alive[k].id in unfinished][:n]
+            order = np.argsort(-achievements(points, aim.reference, aim.aspiration), kind="stable")
+        found: dict[int, None] = {}
+        for k in order:
+            if len(found) == n:
+                break
+            if alive[k].id in unfinished:
+                found[alive[k].id] = None
+        return list(found)
 
     def _begin(self) -> int:
         """The rung at which new models begin."""
         if self._ledger.first_stop == self._ledger.ladder.rungs[-1]:
             return self._ledger.first_stop
         if self._first_rung is None:
-            references = [trial for trial in self._ledger.alive if trial.origin["operator"] == REFERENCE]
-            self._first_rung = fidelity.first_rung(self._ledger.ladder, references)
+            # Where the space holds no reference, the first models tell what merging costs.
+            own = [trial for trial in self._ledger.alive if trial.n_items == self._ledger.first_stop]
+            measured = [trial for trial in self._ledger.alive if trial.origin["operator"] == REFERENCE] or own
+            if not measured:
+                return self._ledger.first_stop
+            self._first_rung = fidelity.first_rung(self._ledger.ladder, measured)
         return self._first_rung
 
     def _promotion(self, landscape: Landscape) -> Proposal | None:
@@ -278,7 +293,12 @@ class BayesEvolution:
         aim = self._aim(front)
         X = np.array([trial.genotype for trial in trials])
         belief, kept = landscape.believe(X), landscape.keeps(X)
-        return aim.expected(belief) * kept, aim.chance(belief) * kept
+        hopes = aim.chance(belief)
+        # Where nothing is believed to keep the constraints, what comes nearest is to be known better all the same.
+        known = np.array([trial.genotype for trial in self._ledger.alive])
+        if (landscape.keeps(known) >= 0.5).any():
+            hopes = hopes * kept
+        return aim.expected(belief) * kept, hopes
 
     def _aim(self, front: Points) -> Aim:
         return Aim(front, self._reference(), self._preference.aspiration, seed=self._n_asked)
@@ -293,7 +313,9 @@ class BayesEvolution:
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], str]:
         """A new genotype and the operator that made it."""
         if self._begins_with_uniform_merge:
-            for genotype in self._grid if self._has_few_sources else self._uniform.draw(N_UNIFORM, rng):
+            # Bounds on costs may leave out all of a grid: then there are samples, not a search of the whole grid.
+            grid = islice(self._grid, N_UNIFORM)
+            for genotype in grid if self._has_few_sources else self._uniform.draw(N_UNIFORM, rng):
                 if self._ledger.is_new(genotype) and self._beliefs.view.excess(genotype[None])[0] == 0:
                     return genotype, "grid" if self._has_few_sources else "uniform_sample"
         if self._landscape is not None and not self._chosen:
@@ -332,6 +354,9 @@ class BayesEvolution:
             n_parents=ELITE,
         )
         pool = np.array([x for x in [*pool, *uniform] if self._ledger.is_new(x)]).reshape(-1, known.shape[1])
+        broken = [trial.genotype for trial in self._ledger.trials.values() if trial.status != "ok"]
+        if broken:
+            pool = pool[landscape.distinct(pool, np.array(broken))]
         if not len(pool):
             return
         n_blind = int(rng.binomial(self._batch, INSURANCE))
@@ -362,12 +387,12 @@ class BayesEvolution:
 
         The references are merges of all sources at equal strengths: of three and more that leaves most unknown.
         """
-        if self._n_new >= self._n_initial:
+        if self._n_new >= self.n_initial:
             return False
         if not self._has_few_sources:
             return self._n_new % 4 > 0
         n_known = sum(trial.origin.get("kind") == "uniform" for trial in self._ledger.trials.values())
-        return n_known < self._n_initial and self._n_new % 2 == 0
+        return n_known < self.n_initial and self._n_new % 2 == 0
 
     def _reference(self) -> NDArray[np.float64]:
         """The point above which improvements count, shape (n_objectives,): the user's, else that of the search.
@@ -386,7 +411,10 @@ class BayesEvolution:
 def _fitness(landscape: Landscape, X: Genotypes, span: NDArray[np.float64]) -> Points:
     """What the evolution makes large: believed values, less where a model likely breaks or breaks a constraint.
 
-    `span` are the ranges of objective values among known models, shape (n_objectives,).
+    `span` are the ranges of objective values among known models, shape (n_objectives,). Of one objective, what is hoped
+    for is a second: by beliefs alone all candidates would gather at one peak, and nothing would lead to another.
     """
     broken = (1 - landscape.chance(X)) + landscape.violations(X)
-    return np.asarray(landscape.believe(X).means - broken[:, None] * np.maximum(span, 1e-9))
+    belief = landscape.believe(X)
+    values = belief.means - broken[:, None] * np.maximum(span, 1e-9)
+    return np.asarray(np.hstack([values, values + HOPED * belief.deviations]) if values.shape[1] == 1 else values)

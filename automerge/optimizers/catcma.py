@@ -20,7 +20,7 @@ from automerge.records import Constraint, Objective
 try:
     from cmaes import CatCMAwM
 except ImportError as fault:
-    raise ImportError('it needs cmaes: pip install -e ".[rivals]"') from fault
+    raise ImportError('it needs cmaes: pip install cmaes, or in a checkout pip install -e ".[rivals]"') from fault
 
 KEPT = 0.5
 """Probability with which a choice is first that of the best trial known; the rest is shared by all equally."""

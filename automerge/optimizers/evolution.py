@@ -66,7 +66,7 @@ class Evolution:
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints)
         self._seed = seed
         self._population = population
-        self._n_initial = n_initial
+        self.n_initial = n_initial
         self._crossover = crossover
         self._caution = caution
         self._problem = Problem(n_var=len(space.genes), n_obj=len(self._ledger.objectives))
@@ -98,7 +98,7 @@ class Evolution:
 
     def _new(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], Mapping[str, Any]]:
         alive = self._ledger.alive
-        if self._n_new >= self._n_initial and len(alive) >= 2 and rng.random() >= IMMIGRANTS:
+        if self._n_new >= self.n_initial and len(alive) >= 2 and rng.random() >= IMMIGRANTS:
             for _ in range(N_TRIES):
                 child, origin = self._child(alive, rng)
                 if self._ledger.is_new(child):

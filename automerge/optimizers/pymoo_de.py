@@ -19,7 +19,7 @@ from automerge.records import Constraint, Objective
 try:
     from pymoo.algorithms.moo.gde3 import GDE3
 except ImportError as fault:
-    raise ImportError('it needs a newer pymoo: pip install -e ".[rivals]"') from fault
+    raise ImportError("it needs pymoo 0.6.2 or newer: pip install --upgrade pymoo") from fault
 
 
 class PymooDe(PymooAlgorithm):

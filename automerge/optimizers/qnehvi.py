@@ -42,7 +42,7 @@ from automerge.fidelity import Ladder
 from automerge.ledger import Ledger
 from automerge.options import flag_faults, refuse, whole_faults
 from automerge.protocols import Space
-from automerge.records import Constraint, Objective, Proposal, Trial
+from automerge.records import Constraint, Objective, Proposal, Trial, genotype_key
 from automerge.threads import one_thread
 from automerge.unit_box import UnitBox
 from automerge.variation import new_sample
@@ -95,7 +95,7 @@ class QNoisyExpectedHypervolume:
         self._box = UnitBox(space)
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints, halving=halving)
         self._seed = seed
-        self._n_initial = n_initial
+        self.n_initial = n_initial
         self._n_restarts = n_restarts
         self._raw_samples = raw_samples
         self._mc_samples = mc_samples
@@ -114,19 +114,19 @@ class QNoisyExpectedHypervolume:
         if promotion is not None:
             return promotion
         rng = np.random.default_rng([self._seed, self._n_asked])
-        genotype = self._maximum(rng) if self._n_new >= self._n_initial else None
+        genotype = self._maximum(rng) if self._n_new >= self.n_initial else None
         operator = "sample" if genotype is None else "qnehvi"
         if genotype is None:
             genotype = new_sample(self._space, self._ledger.seen, rng)
         self._n_new += 1
         self._ledger.see(genotype)
-        self._pending[genotype.tobytes()] = genotype
+        self._pending[genotype_key(genotype)] = genotype
         return Proposal(genotype, self._ledger.first_stop, {"operator": operator})
 
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial."""
         self._ledger.tell(trial)
-        self._pending.pop(np.ascontiguousarray(trial.genotype).tobytes(), None)
+        self._pending.pop(genotype_key(trial.genotype), None)
 
     def promising(self, n: int) -> list[int]:
         """Ids of at most n partly evaluated trials that most likely belong on the front, best first."""

@@ -17,7 +17,7 @@ from automerge.records import Constraint, Objective
 try:
     from cmaes import SepCMA
 except ImportError as fault:
-    raise ImportError('it needs cmaes: pip install -e ".[rivals]"') from fault
+    raise ImportError('it needs cmaes: pip install cmaes, or in a checkout pip install -e ".[rivals]"') from fault
 
 
 class SepCma(Generational):

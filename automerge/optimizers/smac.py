@@ -33,7 +33,7 @@ from automerge.foreign import worst_values
 from automerge.ledger import Ledger
 from automerge.options import flag_faults, refuse, whole_faults
 from automerge.protocols import Gene, Space
-from automerge.records import Constraint, Objective, Proposal, Trial
+from automerge.records import Constraint, Objective, Proposal, Trial, genotype_key
 from automerge.variation import N_TRIES, new_sample
 
 # It warns of what is ordinary here, such as a small space that is used up.
@@ -122,14 +122,14 @@ class Smac:
                 return proposal
         genotype = new_sample(self._space, self._ledger.seen, np.random.default_rng([self._seed, self._n_asked]))
         self._ledger.see(genotype)
-        self._flying.setdefault(_key(genotype), None)
+        self._flying.setdefault(genotype_key(genotype), None)
         return Proposal(genotype, self._ledger.first_stop, {"operator": "sample"})
 
     def tell(self, trial: Trial) -> None:
         """Takes the state of a trial."""
         is_first = trial.id not in self._ledger.trials
         self._ledger.tell(trial)
-        key = _key(trial.genotype)
+        key = genotype_key(trial.genotype)
         # A model is a trial twice where the space is used up: then what counts is the one evaluated further.
         known = self._known.get(key)
         if known is None or known.id == trial.id or trial.n_items > known.n_items:
@@ -168,7 +168,7 @@ class Smac:
     def _proposal(self, info: TrialInfo) -> Proposal | None:
         """The evaluation that SMAC asks for; None if it is told at once or waits for one in flight."""
         genotype = self._configurations.genotype(info.config)
-        key, stop = _key(genotype), self._stop(info)
+        key, stop = genotype_key(genotype), self._stop(info)
         self._budgets[stop] = info.budget
         trial = self._known.get(key)
         if trial is not None and _answers(trial, stop):
@@ -347,7 +347,3 @@ def _forest(scenario: Scenario) -> RandomForest:
 def _answers(trial: Trial, stop: int) -> bool:
     """Whether what is known of a trial answers its evaluation up to item `stop`."""
     return trial.status != "ok" or trial.n_items >= stop
-
-
-def _key(genotype: NDArray[np.float64]) -> bytes:
-    return np.ascontiguousarray(genotype).tobytes()

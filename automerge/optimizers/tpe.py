@@ -55,7 +55,7 @@ class Tpe(OptunaStudy):
             halving=halving,
             flat=flat,
         )
-        self._n_initial = n_initial
+        self.n_initial = n_initial
 
     def _begins(self) -> bool:
-        return self._n_samples < self._n_initial
+        return self._n_samples < self.n_initial

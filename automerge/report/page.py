@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import yaml
 from plotly.offline import get_plotlyjs
 
+from automerge.history import counts_from_chance
 from automerge.report.figures import models, progress, to_html
 from automerge.report.findings import TASK_VECTORS, Findings
 from automerge.report.marks import cost, fronts, marks
@@ -82,9 +84,17 @@ def _content(findings: Findings) -> dict[str, Any]:
         "export_command": export_command,
         "gallery": gallery(findings),
         "vectors": None if vectors is None else section(vectors),
+        "configuration": yaml.safe_dump(findings.settings.get("config", {}), sort_keys=False, allow_unicode=True),
         "settings": {
-            key: json.dumps(value, indent=1) for key, value in sorted(findings.settings.items()) if key != TASK_VECTORS
+            key: json.dumps(value, indent=1)
+            for key, value in sorted(findings.settings.items())
+            if key not in ("config", TASK_VECTORS)
         },
+        "from_chance": counts_from_chance(
+            [findings.history.trials[number] for number in findings.history.sources],
+            findings.history.objectives,
+            constrained=bool(findings.history.constraints),
+        ),
         "marks": list(marks(findings).values()),
         "fronts": fronts(findings, (0, 1)) if len(findings.history.objectives) > 1 else [],
         "bracketed": [objective.name for objective in findings.history.objectives if objective.kind == "cost"],

@@ -5,8 +5,14 @@ import pytest
 import torch
 from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
 
-from automerge.acquisition.improvement import boxes, expected_improvement, probability_of_improvement
-from automerge.pareto import hypervolume
+from automerge.acquisition.improvement import (
+    FRONT,
+    FRONT_OF_MORE,
+    boxes,
+    expected_improvement,
+    probability_of_improvement,
+)
+from automerge.pareto import hypervolume, widest
 
 FRONTS = {
     1: np.array([[0.4], [0.6]]),
@@ -84,3 +90,21 @@ def test_three_objectives_are_divided_into_boxes_that_do_not_overlap_and_fill_wh
         assert sizes[0] == pytest.approx(sizes[1])
         inside = (found[0] < corner) & (corner <= found[1])
         assert inside.all(axis=1).sum() == (growth(front, reference, corner[None])[0] > 1e-12)
+
+
+@pytest.mark.parametrize("m", [4, 5, 6])
+def test_of_large_fronts_of_many_objectives_the_points_that_dominate_most_count(m: int) -> None:
+    """All of them would make more boxes than there is time for; the rest is what the space above is divided for."""
+    rng = np.random.default_rng(0)
+    front = rng.random((120, m))
+    front /= np.linalg.norm(front, axis=1, keepdims=True)
+    reference = np.zeros(m)
+    most = FRONT.get(m, FRONT_OF_MORE)
+    kept = front[widest(front, reference, most)]
+    inside = np.full((1, m), 0.2)
+    assert np.array_equal(boxes(front, reference), boxes(kept, reference))
+    points = rng.random((20, m))
+    gains = expected_improvement(points, np.zeros_like(points), boxes(front, reference))
+    assert gains == pytest.approx(growth(kept, reference, points), abs=1e-9)
+    assert (gains >= growth(front, reference, points) - 1e-9).all()
+    assert expected_improvement(inside, np.zeros_like(inside), boxes(front, reference))[0] == pytest.approx(0)

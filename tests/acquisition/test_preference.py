@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -28,8 +30,25 @@ def test_an_aspiration_names_every_objective() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="reference_point: c is no objective; there are a, b, layers"):
+    with pytest.raises(ValueError, match="reference_point: c is no objective of this search; they are a, b, layers"):
         Preference(OBJECTIVES, reference_point={"c": 0.5})
+    with pytest.raises(ValueError, match="a, b are no objectives of this search; the only one is weighted mean"):
+        Preference([Objective.mean_of({"a": 1, "b": 1})], aspiration={"a": 0.5, "b": 0.5})
+
+
+@pytest.mark.parametrize("option", ["reference_point", "aspiration"])
+@pytest.mark.parametrize(
+    ("point", "fault"), [(0.5, "got 0.5"), ([0.8, 0.8], r"got \[0.8, 0.8\]"), ({"a": "high", "b": 0.5}, "got 'high'")]
+)
+def test_what_is_no_point_is_refused_with_an_example(option: str, point: Any, fault: str) -> None:
+    with pytest.raises(ValueError, match=rf"{option}: expected numbers by objective, such as {{a: 0.5, .*}}, {fault}"):
+        Preference(OBJECTIVES, **{option: point})
+
+
+def test_a_reference_point_that_no_score_can_lie_above_is_refused() -> None:
+    with pytest.raises(ValueError, match="no score lies above 1, which is given for b"):
+        Preference(OBJECTIVES, reference_point={"b": 1})
+    assert Preference(OBJECTIVES, aspiration={"a": 1, "b": 1, "layers": 8}).aspiration is not None
 
 
 @pytest.mark.parametrize("option", ["reference_point", "aspiration"])

@@ -219,6 +219,85 @@ def test_it_promotes_the_ends_of_the_front_that_the_search_counts_though_no_sour
     assert np.ptp(promoted([0.2, 0.2])[:, 0]) > np.ptp(promoted([0.5, 0.5])[:, 0]) + 0.1
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_where_nothing_keeps_the_constraints_promotions_go_on(*, kept: bool) -> None:
+    bound = Constraint("a", ">=", 0.3 if kept else 0.999, "task")
+    landscape, optimizer = Landscape(lfs()), build(lfs(), constraints=[bound])
+    landscape.start(optimizer)
+    promoted = 0
+    for _ in range(30):
+        proposal = optimizer.ask()
+        promoted += proposal.trial is not None
+        landscape.answer(optimizer, proposal)
+    assert promoted >= 5
+
+
+def test_what_is_equal_to_a_broken_model_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its genotype may differ, as where two methods make one model of the same numbers."""
+    landscape, optimizer = Landscape(lfs()), build(lfs())
+    landscape.start(optimizer)
+    broken = lfs().sample(3, np.random.default_rng(5))
+    for genotype in broken:
+        number = len(landscape.trials)
+        told = Trial(number, genotype, lfs().decode(genotype), {"operator": "sample"}, "invalid")
+        landscape.trials[number] = told
+        optimizer.tell(told)
+    pools = []
+
+    def evolved(space: Space, start: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
+        return np.vstack([broken, space.sample(5, np.random.default_rng(len(pools)))])
+
+    def first(landscape: Any, pool: np.ndarray, *, n: int, **options: Any) -> np.ndarray:
+        pools.append(pool)
+        return pool[:n]
+
+    monkeypatch.setattr(bayes_evolution, "evolve", evolved)
+    monkeypatch.setattr(bayes_evolution, "select", first)
+    # As if other genotypes made the same models: these were not proposed.
+    monkeypatch.setattr(optimizer._ledger, "is_new", lambda _: True)
+    for _ in range(20):
+        landscape.answer(optimizer, optimizer.ask())
+    assert len(pools) >= 2
+    for pool in pools:
+        assert len(pool) == 5
+        assert not (pool[:, None] == broken[None]).all(axis=2).any()
+
+
+def test_where_the_space_holds_no_reference_the_first_models_tell_where_to_begin() -> None:
+    """Merging takes as long as a thousand items: so few items would waste it."""
+    landscape, optimizer = Landscape(lfs()), build(lfs())
+    stops = []
+    for _ in range(12):
+        proposal = optimizer.ask()
+        told = landscape.answer(optimizer, proposal)
+        optimizer.tell(replace(told, seconds={"merge": 10.0, "forward": 0.01 * told.n_items}))
+        stops += [proposal.stop] if proposal.trial is None else []
+    assert stops[0] == 30
+    assert set(stops[1:]) == {90}
+
+
+def test_of_one_objective_candidates_do_not_gather_at_one_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They evolve by what is hoped for beside what is believed."""
+    seen = []
+
+    def evolved(space: Space, start: np.ndarray, fitness: Any, *arguments: Any, **options: Any) -> np.ndarray:
+        seen.append(fitness(start))
+        return space.sample(5, np.random.default_rng(len(seen)))
+
+    monkeypatch.setattr(bayes_evolution, "evolve", evolved)
+    for objectives in (OBJECTIVES[:1], OBJECTIVES):
+        optimizer, landscape = build(lfs(), objectives=objectives), Landscape(lfs())
+        optimizer.count_above(np.full(len(objectives), 0.13))
+        landscape.start(optimizer)
+        for _ in range(12):
+            landscape.answer(optimizer, optimizer.ask())
+    believed, hoped = seen[0].T
+    assert (hoped > believed).all()
+    # What is less known is hoped for more, so the two do not rank alike.
+    assert np.std(hoped - believed) > 0
+    assert seen[-1].shape[1] == 2
+
+
 def test_where_nothing_known_counts_yet_the_best_still_go_further() -> None:
     landscape, optimizer = Landscape(lfs()), build(lfs())
     optimizer.count_above(np.full(2, 0.95))  # above all that there is
