@@ -400,6 +400,8 @@ def _run(settings: Mapping[str, Any], folder: Path) -> None:
         found = _estimate(settings, parts, folder)
         show_notes(console, [*parts.sources.notes, *found.lines()], _warnings(parts, found))
     with RunLog(folder / LOG) as log:
+        if n_known := len(log.evaluations()):
+            show_line(console, f"going on: {n_known:,} evaluations are in the log and are not made again")
         try:
             follow(search(settings, parts, log), console)
         except KeyboardInterrupt:

@@ -51,13 +51,14 @@ def follow(steps: Iterable[search.Progress], console: Console) -> None:
 def _figures(step: search.Progress) -> str:
     """`120 trials, rungs 120/40/13, 5400 items, hypervolume 0.1234, thinking 3 %, 2 failed`.
 
-    Without rungs at the references, which have none, thinking in the search only, and failures if there
-    are any.
+    With one objective its best score stands in place of the hypervolume. Without rungs at the references, which have
+    none, thinking in the search only, and failures if there are any.
     """
     parts = [f"{step.n_trials} trial{'' if step.n_trials == 1 else 's'}"]
     if step.phase != "reference":
         parts.append(f"rungs {'/'.join(map(str, step.populations))}")
-    parts += [f"{step.n_items} items", f"hypervolume {step.hypervolume:.4f}"]
+    found = f"hypervolume {step.hypervolume:.4f}" if step.best is None else f"best {100 * step.best:.1f} %"
+    parts += [f"{step.n_items} items", found]
     if step.phase == "search":
         parts.append(f"thinking {100 * step.thinking:.0f} %")
     if step.n_failed:

@@ -70,7 +70,8 @@ class Progress:
     the share of the search phase's wall time spent in the optimizer's `ask`, 0 to 1. It counts what this process
     measured, whatever the runner's clock says: nothing of what is taken from the log, whose `wall` holds such times
     without telling them apart. What the optimizer does in `tell` is no part of it. `n_failed` evaluations were lost.
-    `used_up` says that the search phase ended because the optimizer found no new model.
+    `used_up` says that the search phase ended because the optimizer found no new model. `best` is the best score on all
+    search items so far where it is the only objective, else None, as before any is known.
     """
 
     phase: Phase
@@ -78,6 +79,7 @@ class Progress:
     n_trials: int
     n_items: int
     hypervolume: float
+    best: float | None
     populations: tuple[int, ...]
     thinking: float
     n_failed: int
@@ -421,18 +423,22 @@ class Search:
         self._unlogged.clear()
 
     def _progress(self, phase: Phase, share: float, trial: Trial, *, resumed: bool) -> Progress:
-        volume = 0.0
+        volume, best = 0.0, None
         if self._reference_point is not None:
             full = [
                 trial for trial in self._eligible() if trial.status == "ok" and trial.n_items >= self._ladder.rungs[-1]
             ]
-            volume = hypervolume(np.array([t.values(self._objectives) for t in full]), self._reference_point)
+            points = np.array([t.values(self._objectives) for t in full])
+            volume = hypervolume(points, self._reference_point)
+            if len(points) and len(self._objectives) == 1 and self._objectives[0].kind != "cost":
+                best = float(points.max())
         return Progress(
             phase=phase,
             share=share,
             n_trials=self._n_trials,
             n_items=self._n_items,
             hypervolume=volume,
+            best=best,
             populations=self._populations(),
             thinking=min(1.0, self._asking / self._searching) if self._searching else 0.0,
             n_failed=self._n_failed,

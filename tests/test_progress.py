@@ -15,13 +15,16 @@ from automerge.search import Progress
 from tests.toy import trial
 
 
-def step(phase: Phase, share: float, *, n_failed: int = 0, used_up: bool = False) -> Progress:
+def step(
+    phase: Phase, share: float, *, n_failed: int = 0, used_up: bool = False, best: float | None = None
+) -> Progress:
     return Progress(
         phase=phase,
         share=share,
         n_trials=280,
         n_items=123_456,
         hypervolume=0.12344,
+        best=best,
         populations=(280, 93, 31),
         thinking=0.034,
         n_failed=n_failed,
@@ -53,6 +56,11 @@ def test_lines_tell_trials_rungs_items_hypervolume_and_time_in_ask() -> None:
 def test_failed_evaluations_are_counted_where_there_are_any() -> None:
     (line,) = told(120, is_terminal=False, steps=[step("search", 1.0, n_failed=3)]).splitlines()
     assert line.endswith("thinking 3 %, 3 failed")
+
+
+def test_with_one_objective_the_best_score_is_told() -> None:
+    (line,) = told(120, is_terminal=False, steps=[step("search", 1.0, best=0.7584)]).splitlines()
+    assert line.endswith("123456 items, best 75.8 %, thinking 3 %")
 
 
 def test_a_space_that_is_used_up_is_told() -> None:

@@ -686,8 +686,9 @@ def test_nothing_is_recommended_if_nothing_keeps_the_constraints(tmp_path: Path)
 
 def test_a_weighted_mean_is_searched_as_one_objective(tmp_path: Path) -> None:
     mean = Objective.mean_of({"a": 1, "b": 2})
-    history, _ = finished(tmp_path, trials=60, objectives=[mean])
+    history, steps = finished(tmp_path, trials=60, objectives=[mean])
     assert history.objectives == (mean,)
+    assert steps[0].best is None
     assert history.tasks == ("a", "b")
     (best,) = history.recommended
     scores = {
@@ -696,6 +697,7 @@ def test_a_weighted_mean_is_searched_as_one_objective(tmp_path: Path) -> None:
         if trial.n_items == N_ITEMS
     }
     assert scores[best] == pytest.approx(max(scores.values()))
+    assert steps[-1].best == pytest.approx(max(scores.values()))
     tested = history.tests[best]
     assert history.test_values(best) == pytest.approx([(tested["a"].mean + 2 * tested["b"].mean) / 3])
 

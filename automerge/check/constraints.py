@@ -56,10 +56,11 @@ def constraint_warnings(space: Space, constraints: Sequence[Constraint]) -> list
     for constraint in bounds:
         values = costs.get(constraint.name)
         if values is not None and all(constraint.excess(float(value)) > 0 for value in values):
+            low, high = values.min(), values.max()
+            have = f"all have {low:,.10g}" if low == high else f"they have {low:,.10g} to {high:,.10g}"
             found.append(
-                f"none of {len(values)} models of the space keeps {constraint.text}: they have {values.min():,.10g} to "
-                f"{values.max():,.10g} {constraint.name}; if no model keeps it, the search will recommend none, so "
-                "change the bound or the space"
+                f"none of {len(values)} models of the space keeps {constraint.text}: {have} {constraint.name}; "
+                "if no model keeps it, the search will recommend none, so change the bound or the space"
             )
     return found
 

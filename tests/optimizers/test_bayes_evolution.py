@@ -242,7 +242,7 @@ def test_what_is_equal_to_a_broken_model_is_not_chosen(monkeypatch: pytest.Monke
         told = Trial(number, genotype, lfs().decode(genotype), {"operator": "sample"}, "invalid")
         landscape.trials[number] = told
         optimizer.tell(told)
-    pools = []
+    pools: list[np.ndarray] = []
 
     def evolved(space: Space, start: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
         return np.vstack([broken, space.sample(5, np.random.default_rng(len(pools)))])
