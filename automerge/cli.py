@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console(stderr=True).print("stopped")
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever reads the output has enough, as `head` does.
+        # Whoever reads what Hydra prints has enough, as `head` does; of what Rich prints, Rich sees to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except MISTAKES as fault:
@@ -114,12 +115,16 @@ def _search(arguments: list[str]) -> None:
 
 def _begin(settings: Mapping[str, Any]) -> None:
     """A new run in the folder that Hydra made for it, which is gone again if the run does not begin."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    config = HydraConfig.get()
+    folder = Path(config.runtime.output_dir)
+    is_own = not any(text.startswith(("hydra.run", "hydra.sweep")) for text in config.overrides.hydra)
     try:
         _run(settings, folder)
     except MISTAKES:
-        if [path.name for path in folder.iterdir()] == [".hydra"]:
-            shutil.rmtree(folder)
+        # A folder that the user named is left as it is, and whatever hinders this must not hide the fault.
+        with suppress(OSError):
+            if is_own and [path.name for path in folder.iterdir()] == [".hydra"]:
+                shutil.rmtree(folder)
         raise
 
 
@@ -270,7 +275,7 @@ def _hydra(arguments: list[str], job: Any) -> None:
     try:
         hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(task)()
     except HydraException as fault:
-        raise ValueError(explained(fault, overrides)) from fault
+        raise ValueError(explained(fault, overrides, [*_config_folders(flags)])) from fault
     if failed:
         lines = "".join(f"\n  - {overrides}" for overrides in failed)
         raise RuntimeError(f"{len(failed)} of these runs ended with an error, told above:{lines}")

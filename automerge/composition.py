@@ -33,25 +33,30 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"these settings do not compose: {fault}") from fault
 
 
-def explained(fault: HydraException, overrides: Sequence[str]) -> str:
-    """What is wrong with these overrides, given what Hydra says, and what to write."""
+def explained(fault: HydraException, overrides: Sequence[str], folders: Sequence[Path] = ()) -> str:
+    """What is wrong with these overrides, given what Hydra says, and what to write.
+
+    `folders` of configuration files are looked into beside automerge's own.
+    """
     said = str(fault).partition("\nConfig search path")[0].partition("\nSee https://")[0]
     if isinstance(fault, OverrideParseException):
         return f"these words are no KEY=VALUE: {said}\nput what has blanks, braces or brackets into single quotes"
     if not (unknown := re.match(r"Could not override '(?:(.*)\.)?(.+?)'", said)):
-        return said
+        return said if fault.__cause__ is None else f"{said}: {fault.__cause__}"
     section, name = unknown.groups()
-    place = f"{section}." if section else ""
+    # Choices of whole files, such as the optimizer, say what there is to set.
+    choices = [each for each in overrides if "." not in (key := each.partition("=")[0]) and key != name]
+    places = ",".join(f"file://{folder.absolute()}" for folder in folders)
     try:
-        # Choices of whole files, such as the optimizer, say what there is to set.
-        settings: Any = composed(
-            [each for each in overrides if "." not in (key := each.partition("=")[0]) and key != name]
-        )
+        settings: Any = composed([*choices, f"hydra.searchpath=[{places}]"])
         for part in section.split(".") if section else ():
             settings = settings[part]
-        known = sorted(key for key in settings if not key.startswith("_"))
     except (ValueError, TypeError, KeyError):
-        return f"there is no setting {place}{name}"
+        return said
+    if not isinstance(settings, dict):
+        return f"{section} is a value and has no settings below it, such as {name}"
+    known = sorted(key for key in settings if not key.startswith("_"))
+    place = f"{section}." if section else ""
     close = get_close_matches(name, known, 1)
     guess = f"; did you mean {place}{close[0]}?" if close else "."
     return f"there is no setting {place}{name}{guess} {f'{section} has' if section else 'There are'} {', '.join(known)}"

@@ -96,7 +96,7 @@ class History:
             if row.phase == "test":
                 continue
             trials[row.trial] = trial = advanced(trials[row.trial], row.evaluation)
-            if row.phase != "reference":
+            if row.phase != "reference" and row.evaluation.status != "failed":
                 n_items += sum(part.stop - part.start for part in row.slices)
             if trial.status == "ok" and trial.n_items >= full and eligible(trial, self.constraints):
                 front = np.vstack([front, trial.values(self.objectives)])

@@ -363,6 +363,14 @@ class HypervolumeOptimizer(Optimizer, Protocol):
         """
 
 
+@runtime_checkable
+class BlindStart(Protocol):
+    """An optimizer that begins with models which no score has a say in."""
+
+    n_initial: int
+    """How many these are."""
+
+
 class Runner(Protocol):
     """Has queries evaluated somewhere."""
 

@@ -42,6 +42,7 @@ from automerge.subsets import shuffled, stratified
 class Budget:
     """When the search phase ends: whichever bound is reached first. None is no bound; one at least is needed.
 
+    It ends before where the space has no more models: then all are evaluated on all items as far as the budget lasts.
     `trials` counts new genotypes, `items` the search items evaluated for them, `minutes` wall-clock time of the search
     phase. References, verification and test come on top.
     """
@@ -120,8 +121,8 @@ class Search:
     `constraints` is evaluated, tested if it is a reference, and not recommended; there may be nothing to recommend.
     Times are those of the runner's clock. Failed evaluations are logged with the next that does not fail: those at the
     end, which a broken device may have lost, are asked anew when the search is run again. A trial that has scores and
-    loses an evaluation is evaluated once more, so that one lost worker does not cost a good model. `test_trials` "all"
-    is for collecting data: it changes nothing but how many trials have test results.
+    loses an evaluation is asked for it once more in each phase, so that one lost worker does not cost a good model.
+    `test_trials` "all" is for collecting data: it changes nothing but how many trials have test results.
     """
 
     def __init__(
@@ -170,13 +171,14 @@ class Search:
         self._replay = deque(log.evaluations())
         self._unlogged: list[tuple[_Flight, Evaluation, float]] = []
         self._n_failed = 0
-        self._retried: set[int] = set()
+        self._retried: set[tuple[int, Phase]] = set()
         self._genotypes: set[bytes] = set()
         self._n_copies = 0
         self._logged = {row.id: row for row in log.trials()}
         self._n_trials = 0
         self._n_items = 0
         self._seconds = 0.0
+        self._begun = 0.0
         self._asking = 0.0
         self._searching = 0.0
         self._landed = time.perf_counter()
@@ -246,20 +248,20 @@ class Search:
             self._optimizer.count_above(self._reference_point)
 
     def _search(self) -> Iterator[Progress]:
-        start = self._seconds
+        self._begun = self._seconds
         self._n_trials = 0
-        while self._share(start) < 1:
-            while len(self._flights) < self._runner.n_workers and self._share(start) < 1:
+        while self._share() < 1:
+            while len(self._flights) < self._runner.n_workers and self._share() < 1:
                 self._propose(self._ask())
             trial, _, resumed = self._land()
-            yield self._progress("search", min(1.0, self._share(start)), trial, resumed=resumed)
-        yield from self._land_all("search")
+            yield self._progress("search", min(1.0, self._share()), trial, resumed=resumed)
+        yield from self._land_all("search", 1.0)
 
-    def _land_all(self, phase: Phase) -> Iterator[Progress]:
-        """What is still in flight when a phase has nothing more to ask."""
+    def _land_all(self, phase: Phase, share: float) -> Iterator[Progress]:
+        """Waits for what is in flight, and for what of it is lost and asked once more."""
         while self._flights:
             trial, _, resumed = self._land()
-            yield self._progress(phase, 1.0, trial, resumed=resumed)
+            yield self._progress(phase, share, trial, resumed=resumed)
 
     def _ask(self) -> Proposal:
         begun = time.perf_counter()
@@ -269,11 +271,18 @@ class Search:
             self._asking += time.perf_counter() - begun
         return proposal
 
-    def _share(self, start: float) -> float:
+    @property
+    def _is_used_up(self) -> bool:
+        return self._n_copies >= MAX_COPIES
+
+    def _share(self) -> float:
         """How much of the search phase is done, from 0 to 1 and above."""
-        if self._n_copies >= MAX_COPIES:
-            return 1.0
-        return self._budget.share(trials=self._n_trials, items=self._n_items, seconds=self._seconds - start)
+        return 1.0 if self._is_used_up else self._spent()
+
+    def _spent(self) -> float:
+        """How much of the budget is spent, from 0 to 1 and above."""
+        seconds = self._seconds - self._begun
+        return self._budget.share(trials=self._n_trials, items=self._n_items, seconds=seconds)
 
     def _propose(self, proposal: Proposal) -> None:
         if proposal.trial is None:
@@ -286,14 +295,19 @@ class Search:
         self._n_items += self._launch(trial, "search", proposal.stop)
 
     def _verify(self) -> Iterator[Progress]:
-        """Evaluates the most promising trials on all search items, so that the front is judged at one fidelity."""
+        """Evaluates the most promising trials on all search items, so that the front is judged at one fidelity.
+
+        Where the space is used up, all trials as far as the budget lasts.
+        """
         full = self._ladder.rungs[-1]
-        promising = self._optimizer.promising(self._n_verify)
+        promising = self._optimizer.promising(len(self._trials) if self._is_used_up else self._n_verify)
         for number, trial in enumerate(promising):
-            self._launch(self._trials[trial], "verify", full)
-            landed, _, resumed = self._land()
-            yield self._progress("verify", (number + 1) / len(promising), landed, resumed=resumed)
-        yield from self._land_all("verify")
+            if number >= self._n_verify and self._spent() >= 1:
+                break
+            n_items = self._launch(self._trials[trial], "verify", full)
+            # The first of them come on top of the budget.
+            self._n_items += n_items if number >= self._n_verify else 0
+            yield from self._land_all("verify", (number + 1) / len(promising))
         if self._reference_point is None:
             raise RuntimeError("the sources come first: without them there is no reference point")
         found = front(
@@ -322,8 +336,7 @@ class Search:
         chosen = [number for number in candidates if self._trials[number].status == "ok"]
         for number, trial in enumerate(chosen):
             self._launch(self._trials[trial], "test", full)
-            landed, _, resumed = self._land()
-            yield self._progress("test", (number + 1) / len(chosen), landed, resumed=resumed)
+            yield from self._land_all("test", (number + 1) / len(chosen))
 
     def _new_trial(
         self, genotype: NDArray[np.float64], origin: Mapping[str, Any], recipe: Recipe | None = None
@@ -370,15 +383,16 @@ class Search:
         if flight.phase == "search" and not resumed:
             self._searching += self._landed - before
         trial = self._trials[flight.trial.id]
-        if flight.phase != "test":
+        asked = (trial.id, flight.phase)
+        if evaluation.status == "failed" and trial.results and asked not in self._retried:
+            # Nothing is told meanwhile: to the optimizer it is still under way.
+            self._retried.add(asked)
+            self._submit(flight.trial, flight.phase, flight.slices)
+        elif flight.phase != "test":
             trial = advanced(trial, evaluation)
             self._trials[trial.id] = trial
             if in_space(trial):
                 self._optimizer.tell(trial)
-        is_lost = evaluation.status == "failed" and flight.phase != "test"
-        if is_lost and trial.results and trial.id not in self._retried:
-            self._retried.add(trial.id)
-            self._submit(flight.trial, flight.phase, flight.slices)
         return trial, evaluation, resumed
 
     def _from_log(self, row: EvaluationRow) -> tuple[_Flight, Evaluation, float]:
@@ -442,7 +456,7 @@ class Search:
             populations=self._populations(),
             thinking=min(1.0, self._asking / self._searching) if self._searching else 0.0,
             n_failed=self._n_failed,
-            used_up=self._n_copies >= MAX_COPIES,
+            used_up=self._is_used_up,
             trial=trial,
             resumed=resumed,
         )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-POOR = 0.3
+POOR_R2 = 0.3
 """R2 by cross-validation below which a surrogate benchmark is told to be poor."""
 
 
@@ -107,11 +107,11 @@ def show_benchmark(console: Console, quality: Mapping[str, Mapping[str, float]],
         numbers = (f"{figures[key]:.2f}" if figures[key] == figures[key] else "-" for key in ("r2", "kendall_tau"))
         table.add_row(escape(task), str(int(figures["n_trials"])), *numbers)
     console.print(table)
-    if poor := [task for task, figures in quality.items() if figures["r2"] < POOR]:
+    if poor := [task for task, figures in quality.items() if figures["r2"] < POOR_R2]:
         show_line(
             console,
-            f"an R2 below {POOR:g} ({', '.join(poor)}) says that the models hardly tell merges apart: trials are too "
-            "few, or too much alike; join more runs by automerge benchmark export before you rely on them",
+            f"an R2 below {POOR_R2:g} ({', '.join(poor)}) says that the models hardly tell merges apart: trials are "
+            "too few, or too much alike; join more runs by automerge benchmark export before you rely on them",
         )
     if few := [task for task, figures in quality.items() if figures["n_trials"] < MINIMUM]:
         show_line(

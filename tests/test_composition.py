@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 
 from automerge.check import settings as preflight
 from automerge.composition import LONGEST_NAME, composed, config_folder, explained, folder_name, refuse_faulty_files
@@ -63,7 +63,8 @@ def test_a_chosen_file_that_is_no_yaml_is_named_with_the_place(tmp_path: Path) -
             "there is no setting optimizer.batch. optimizer has caution, crossover, n_initial, population",
         ),
         (["optimizerr=evolution"], "no setting optimizerr; did you mean optimizer? There are benchmark, budget, "),
-        (["budget.trials.x=3"], "there is no setting budget.trials.x"),
+        (["budget.trials.x=3"], "budget.trials is a value and has no settings below it, such as x"),
+        (["hydra.job.chdir=abc"], "'abc' is not a valid bool"),
         (["optimizer=evolutio"], "Could not find 'optimizer/evolutio'"),
         (["optimizer.aspiration={sort:"], "put what has blanks, braces or brackets into single quotes"),
     ],
@@ -76,6 +77,17 @@ def test_words_that_mean_nothing_are_explained(overrides: list[str], told: str) 
     assert isinstance(cause, HydraException)
     assert told in explained(cause, overrides)
     assert "search path" not in explained(cause, overrides)
+
+
+def test_words_are_explained_with_the_files_of_ones_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nbudget: {trials: 3}\n")
+    fault = ConfigCompositionException(
+        "Could not override 'budget.trial'.\nTo append to your config use +budget.trial=4"
+    )
+    overrides = ["experiment=mine", "budget.trial=4"]
+    assert "did you mean budget.trials?" in explained(fault, overrides, [tmp_path])
+    assert explained(fault, overrides) == str(fault), "without the folder nothing is known"
 
 
 def test_every_configuration_file_opens_with_a_command() -> None:

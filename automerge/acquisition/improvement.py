@@ -17,15 +17,15 @@ from scipy.special import ndtr
 
 from automerge.pareto import Points, is_non_dominated, widest
 
-FRONT = {4: 48, 5: 24}
-"""Most points of a front of so many objectives that the space above is divided for, those that dominate most of it.
+MOST_POINTS = {4: 48, 5: 24, 6: 8}
+"""Points of a front of so many objectives that the space above is divided for at most: those that dominate most.
 
-The number of boxes grows fast with both: 60 points of five objectives take seconds. A smaller front leaves more to
-gain than there is, where points were left out.
+The number of boxes grows fast with both: 60 points of five objectives take seconds, as 8 points of seven do. A smaller
+front leaves more to gain than there is, where points were left out.
 """
 
-FRONT_OF_MORE = 8
-"""The same for six objectives and more."""
+MOST_POINTS_BEYOND = 3
+"""The same for more objectives."""
 
 CHUNK = 2**22
 """Bound on the numbers held at once: candidates times boxes times objectives."""
@@ -34,8 +34,8 @@ CHUNK = 2**22
 def boxes(front: Points, reference: Points) -> NDArray[np.float64]:
     """The region above the reference point that the front does not dominate: lower and upper corners of boxes.
 
-    Shape (2, n_boxes, n_objectives); upper corners may be infinite. Of four objectives and more at most FRONT points
-    count.
+    Shape (2, n_boxes, n_objectives); upper corners may be infinite. Of four objectives and more at most
+    MOST_POINTS count.
     """
     above = front[(front > reference).all(axis=1)] if len(front) else front
     if len(reference) == 1:
@@ -43,7 +43,7 @@ def boxes(front: Points, reference: Points) -> NDArray[np.float64]:
     kept = above[is_non_dominated(above)] if len(above) else above.reshape(0, len(reference))
     if len(reference) == 3:
         return boxes_of_three(kept, reference)
-    most = FRONT.get(len(reference), FRONT_OF_MORE) if len(reference) > 3 else len(kept)
+    most = MOST_POINTS.get(len(reference), MOST_POINTS_BEYOND) if len(reference) > 3 else len(kept)
     if len(kept) > most:
         kept = kept[widest(kept, reference, most)]
     partition = FastNondominatedPartitioning(torch.as_tensor(reference), torch.as_tensor(kept))

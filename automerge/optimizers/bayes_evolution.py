@@ -6,7 +6,7 @@ evaluate, first on few items; the model says which go further, and which belong 
 1. Beliefs: a Gaussian process per task on the effective weights of the sources, from one row per recipe with errors of
    known size, correlated among similar models; trees beside it while rows are few; whether a model is broken is
    believed apart from how good it is.
-2. Candidates: NSGA-II on the beliefs, of one objective on what is believed and what is hoped for, from the best recipes
+2. Candidates: NSGA-II on the means that are believed, of one objective also on what is possible, from the best recipes
    so far, and of three and more sources from random uniform merges of some of them, with operators on blocks of depth;
    moves of the whole model come first.
 3. Choice: the exact expected hypervolume improvement of every candidate picks finalists, qLogNEHVI the batch among
@@ -54,9 +54,11 @@ INITIAL = 8
 MOST_INITIAL = 24
 """The most of them, however many the sources."""
 
+GRID_TRIES = 60
+"""Points of the grid that are looked at for one of the first models."""
+
 N_UNIFORM = 60
-"""Uniform merges that are looked at for one of the first models; and random ones of some of three or more sources that
-are candidates too and that others evolve from.
+"""Random uniform merges of some of three or more sources that are candidates too and that others evolve from.
 
 The references tell nothing of them. Of two sources they tell enough: there such candidates found no better fronts.
 """
@@ -77,8 +79,11 @@ On five development seeds (stacks of two experts) .4 found .141, .2 .139, and ST
 it is STACKED: edits alone make models shallower.
 """
 
-HOPED = 2.0
-"""Deviations above its mean that a candidate is hoped for to reach, where there is one objective."""
+OPTIMISM = 2.0
+"""Deviations above its mean at which a candidate of one objective is looked at too."""
+
+ENOUGH_MEASURED = 4
+"""Models that tell what merging costs, where no reference does: the first also learns what methods need to know."""
 
 INSURANCE = 0.1
 """Share of new models that are candidates drawn without the acquisition, against a wrong landscape."""
@@ -236,11 +241,12 @@ class BayesEvolution:
         if self._ledger.first_stop == self._ledger.ladder.rungs[-1]:
             return self._ledger.first_stop
         if self._first_rung is None:
-            # Where the space holds no reference, the first models tell what merging costs.
-            own = [trial for trial in self._ledger.alive if trial.n_items == self._ledger.first_stop]
-            measured = [trial for trial in self._ledger.alive if trial.origin["operator"] == REFERENCE] or own
+            measured = [trial for trial in self._ledger.alive if trial.origin["operator"] == REFERENCE]
             if not measured:
-                return self._ledger.first_stop
+                # Where the space holds no reference, the first models tell what merging costs.
+                measured = [trial for trial in self._ledger.alive if trial.n_items == self._ledger.first_stop]
+                if len(measured) < ENOUGH_MEASURED:
+                    return self._ledger.first_stop
             self._first_rung = fidelity.first_rung(self._ledger.ladder, measured)
         return self._first_rung
 
@@ -314,7 +320,7 @@ class BayesEvolution:
         """A new genotype and the operator that made it."""
         if self._begins_with_uniform_merge:
             # Bounds on costs may leave out all of a grid: then there are samples, not a search of the whole grid.
-            grid = islice(self._grid, N_UNIFORM)
+            grid = islice(self._grid, GRID_TRIES)
             for genotype in grid if self._has_few_sources else self._uniform.draw(N_UNIFORM, rng):
                 if self._ledger.is_new(genotype) and self._beliefs.view.excess(genotype[None])[0] == 0:
                     return genotype, "grid" if self._has_few_sources else "uniform_sample"
@@ -354,7 +360,7 @@ class BayesEvolution:
             n_parents=ELITE,
         )
         pool = np.array([x for x in [*pool, *uniform] if self._ledger.is_new(x)]).reshape(-1, known.shape[1])
-        broken = [trial.genotype for trial in self._ledger.trials.values() if trial.status != "ok"]
+        broken = [trial.genotype for trial in self._ledger.trials.values() if trial.status == "invalid"]
         if broken:
             pool = pool[landscape.distinct(pool, np.array(broken))]
         if not len(pool):
@@ -411,10 +417,11 @@ class BayesEvolution:
 def _fitness(landscape: Landscape, X: Genotypes, span: NDArray[np.float64]) -> Points:
     """What the evolution makes large: believed values, less where a model likely breaks or breaks a constraint.
 
-    `span` are the ranges of objective values among known models, shape (n_objectives,). Of one objective, what is hoped
-    for is a second: by beliefs alone all candidates would gather at one peak, and nothing would lead to another.
+    `span` are the ranges of objective values among known models, shape (n_objectives,). Of one objective, the value at
+    OPTIMISM deviations is a second one: by means alone all candidates would gather at one peak, and nothing would lead
+    to another.
     """
     broken = (1 - landscape.chance(X)) + landscape.violations(X)
     belief = landscape.believe(X)
     values = belief.means - broken[:, None] * np.maximum(span, 1e-9)
-    return np.asarray(np.hstack([values, values + HOPED * belief.deviations]) if values.shape[1] == 1 else values)
+    return np.asarray(np.hstack([values, values + OPTIMISM * belief.deviations]) if values.shape[1] == 1 else values)

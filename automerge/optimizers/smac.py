@@ -78,6 +78,7 @@ class Smac:
         """Raises ValueError for options that cannot be."""
         counts = {"n_initial": n_initial, "challengers": challengers, "retrain_after": retrain_after}
         refuse([*whole_faults(1, **counts), *whole_faults(0, local_searches=local_searches), *flag_faults(flat=flat)])
+        self.n_initial = n_initial
         self._space = space
         self._seed = seed
         self._ledger = Ledger(objectives=objectives, ladder=ladder, constraints=constraints)

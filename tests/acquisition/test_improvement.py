@@ -6,8 +6,8 @@ import torch
 from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
 
 from automerge.acquisition.improvement import (
-    FRONT,
-    FRONT_OF_MORE,
+    MOST_POINTS,
+    MOST_POINTS_BEYOND,
     boxes,
     expected_improvement,
     probability_of_improvement,
@@ -92,14 +92,14 @@ def test_three_objectives_are_divided_into_boxes_that_do_not_overlap_and_fill_wh
         assert inside.all(axis=1).sum() == (growth(front, reference, corner[None])[0] > 1e-12)
 
 
-@pytest.mark.parametrize("m", [4, 5, 6])
+@pytest.mark.parametrize("m", [4, 5, 6, 7, 8])
 def test_of_large_fronts_of_many_objectives_the_points_that_dominate_most_count(m: int) -> None:
     """All of them would make more boxes than there is time for; the rest is what the space above is divided for."""
     rng = np.random.default_rng(0)
     front = rng.random((120, m))
     front /= np.linalg.norm(front, axis=1, keepdims=True)
     reference = np.zeros(m)
-    most = FRONT.get(m, FRONT_OF_MORE)
+    most = MOST_POINTS.get(m, MOST_POINTS_BEYOND)
     kept = front[widest(front, reference, most)]
     inside = np.full((1, m), 0.2)
     assert np.array_equal(boxes(front, reference), boxes(kept, reference))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ from automerge.landscape.beliefs import Beliefs
 from automerge.landscape.survival import MINIMUM
 from automerge.mating import STACKED, mate
 from automerge.optimizers import bayes_evolution
-from automerge.optimizers.bayes_evolution import OPERATOR, STACKED_FUSED, BayesEvolution
+from automerge.optimizers.bayes_evolution import ENOUGH_MEASURED, OPERATOR, STACKED_FUSED, BayesEvolution
 from automerge.optimizers.random_search import RandomSearch
 from automerge.pareto import hypervolume
 from automerge.protocols import Optimizer, Space
-from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Trial
+from automerge.records import REFERENCE, Constraint, Objective, Proposal, Result, Status, Trial
 from automerge.spaces.lfs import LayerwiseFusion
 from tests.conformance.members import SPACES, dis, lfs
 
@@ -237,15 +237,17 @@ def test_what_is_equal_to_a_broken_model_is_not_chosen(monkeypatch: pytest.Monke
     landscape, optimizer = Landscape(lfs()), build(lfs())
     landscape.start(optimizer)
     broken = lfs().sample(3, np.random.default_rng(5))
-    for genotype in broken:
+    # What was only lost is no reason against its equals.
+    lost = lfs().sample(1, np.random.default_rng(6))[0]
+    for genotype, status in [*((genotype, "invalid") for genotype in broken), (lost, "failed")]:
         number = len(landscape.trials)
-        told = Trial(number, genotype, lfs().decode(genotype), {"operator": "sample"}, "invalid")
+        told = Trial(number, genotype, lfs().decode(genotype), {"operator": "sample"}, cast(Status, status))
         landscape.trials[number] = told
         optimizer.tell(told)
     pools: list[np.ndarray] = []
 
     def evolved(space: Space, start: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
-        return np.vstack([broken, space.sample(5, np.random.default_rng(len(pools)))])
+        return np.vstack([broken, lost, space.sample(5, np.random.default_rng(len(pools)))])
 
     def first(landscape: Any, pool: np.ndarray, *, n: int, **options: Any) -> np.ndarray:
         pools.append(pool)
@@ -259,7 +261,8 @@ def test_what_is_equal_to_a_broken_model_is_not_chosen(monkeypatch: pytest.Monke
         landscape.answer(optimizer, optimizer.ask())
     assert len(pools) >= 2
     for pool in pools:
-        assert len(pool) == 5
+        assert len(pool) == 6
+        assert (pool == lost).all(axis=1).any()
         assert not (pool[:, None] == broken[None]).all(axis=2).any()
 
 
@@ -272,8 +275,8 @@ def test_where_the_space_holds_no_reference_the_first_models_tell_where_to_begin
         told = landscape.answer(optimizer, proposal)
         optimizer.tell(replace(told, seconds={"merge": 10.0, "forward": 0.01 * told.n_items}))
         stops += [proposal.stop] if proposal.trial is None else []
-    assert stops[0] == 30
-    assert set(stops[1:]) == {90}
+    assert stops[:ENOUGH_MEASURED] == [30] * ENOUGH_MEASURED
+    assert set(stops[ENOUGH_MEASURED:]) == {90}
 
 
 def test_of_one_objective_candidates_do_not_gather_at_one_peak(monkeypatch: pytest.MonkeyPatch) -> None:
