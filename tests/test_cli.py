@@ -44,7 +44,9 @@ def test_help_and_unknown_commands_tell_the_usage(tmp_path: Path) -> None:
 
 
 def test_faults_are_told_without_a_traceback(tmp_path: Path) -> None:
-    text = automerge("search", "space.granularity=0", "+optimizer.speed=3", cwd=tmp_path, code=2)
+    (tmp_path / "mine").mkdir()
+    text = automerge("search", "space.granularity=0", "+optimizer.speed=3", "hydra.run.dir=mine", cwd=tmp_path, code=2)
+    assert (tmp_path / "mine").is_dir(), "a folder that the user named stays"
     assert "unknown options speed" in text
     assert "choose an experiment" in text or "name at least one task" in text
     assert "Traceback" not in text

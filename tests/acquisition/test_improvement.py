@@ -96,7 +96,7 @@ def test_three_objectives_are_divided_into_boxes_that_do_not_overlap_and_fill_wh
 def test_of_large_fronts_of_many_objectives_the_points_that_dominate_most_count(m: int) -> None:
     """All of them would make more boxes than there is time for; the rest is what the space above is divided for."""
     rng = np.random.default_rng(0)
-    front = rng.random((120, m))
+    front = rng.random((MOST_POINTS.get(m, MOST_POINTS_BEYOND) + 12, m))
     front /= np.linalg.norm(front, axis=1, keepdims=True)
     reference = np.zeros(m)
     most = MOST_POINTS.get(m, MOST_POINTS_BEYOND)
