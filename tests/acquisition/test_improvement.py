@@ -92,7 +92,7 @@ def test_three_objectives_are_divided_into_boxes_that_do_not_overlap_and_fill_wh
         assert inside.all(axis=1).sum() == (growth(front, reference, corner[None])[0] > 1e-12)
 
 
-@pytest.mark.parametrize("m", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("m", [4, 6, 8])
 def test_of_large_fronts_of_many_objectives_the_points_that_dominate_most_count(m: int) -> None:
     """All of them would make more boxes than there is time for; the rest is what the space above is divided for."""
     rng = np.random.default_rng(0)
