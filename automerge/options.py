@@ -34,7 +34,7 @@ def positive_faults(**options: object) -> list[str]:
     return [
         f"{name}: expected a number above 0, got {value!r}"
         for name, value in options.items()
-        if not _is_number(value) or not cast("float", value) > 0
+        if not is_number(value) or not cast("float", value) > 0
     ]
 
 
@@ -43,13 +43,13 @@ def share_faults(**options: object) -> list[str]:
     return [
         f"{name}: expected a number from 0 to 1, got {value!r}"
         for name, value in options.items()
-        if not _is_number(value) or not 0 <= cast("float", value) <= 1
+        if not is_number(value) or not 0 <= cast("float", value) <= 1
     ]
 
 
 def number_faults(**options: object) -> list[str]:
     """A message for every option that is no finite number."""
-    return [f"{name}: expected a number, got {value!r}" for name, value in options.items() if not _is_number(value)]
+    return [f"{name}: expected a number, got {value!r}" for name, value in options.items() if not is_number(value)]
 
 
 def list_faults(**options: object) -> list[str]:
@@ -88,10 +88,11 @@ def text_faults(**options: object) -> list[str]:
 def strength_faults(strengths: object) -> list[str]:
     """Why these cannot be weights of uniform merges, as messages; empty if they can."""
     if isinstance(strengths, Sequence) and not isinstance(strengths, str):
-        above = all(_is_number(strength) and strength > 0 for strength in strengths)
+        above = all(is_number(strength) and strength > 0 for strength in strengths)
         return [] if above else [f"strengths: expected numbers above 0, got {list(strengths)}"]
     return list_faults(strengths=strengths)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, which true and false are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -57,15 +57,16 @@ def hypervolume(points: Points, reference: Points) -> float:
 
 
 def widest(points: Points, reference: Points, limit: int) -> NDArray[np.int64]:
-    """Indices of the first `limit` points of `widest_first`, or of all of them if they are fewer."""
+    """The first `limit` indices of `widest_first`, or all if they are fewer, shape (at most limit,)."""
     return np.fromiter(islice(widest_first(points, reference), limit), dtype=np.int64)
 
 
 def widest_first(points: Points, reference: Points) -> Iterator[int]:
     """Indices of points that together dominate much volume above the reference point, the most useful first.
 
-    Greedy: each next point adds the most hypervolume to those before it, which is within 1 - 1/e of the best choice of
-    as many (Nemhauser et al. 1978); points that add nothing are left out.
+    `points` have shape (n, n_objectives), `reference` (n_objectives,). Greedy: each next point adds the most
+    hypervolume to those before it, which is within 1 - 1/e of the best choice of as many (Nemhauser et al. 1978);
+    points that add nothing are left out.
     """
     chosen: list[int] = []
     volume = 0.0

@@ -189,7 +189,7 @@ class Proposal:
 
 
 def genotype_key(genotype: NDArray[np.float64]) -> bytes:
-    """The bytes by which a genotype is known: equal canonical genotypes have equal ones."""
+    """The bytes by which a genotype of shape (n_genes,) is known: equal canonical genotypes have equal ones."""
     return np.ascontiguousarray(genotype, dtype=np.float64).tobytes()
 
 

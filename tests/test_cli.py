@@ -190,7 +190,8 @@ def test_a_run_of_several_that_fails_does_not_keep_the_others_from_running(tmp_p
         assert f"budget.trials: expected a whole number from 1, got {trials}" in said
     assert "error: 2 of these runs ended with an error, told above:" in said
     assert "  - problem=benchmark benchmark.path=gone budget.trials=-1 start=[/runs/one]" in said
-    assert not list(tmp_path.rglob(".hydra")), "runs that did not begin leave no folder"
+    left = [path.name for path in (tmp_path / "runs" / "benchmark").glob("*/*")]
+    assert left == ["multirun.yaml"], "runs that did not begin leave no folder, and paths in overrides make none within"
 
 
 def test_a_run_that_recommends_nothing_is_reported_and_told_so_by_the_export(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.options import is_number
 from automerge.pareto import Points
 from automerge.records import Objective
 
@@ -29,10 +28,8 @@ class Preference:
     ) -> None:
         names = [objective.name for objective in objectives]
         for option, point in (("reference_point", reference_point), ("aspiration", aspiration)):
-            faulty = [
-                *([] if isinstance(point, Mapping | None) else [point]),
-                *(value for value in (point.values() if isinstance(point, Mapping) else ()) if not _is_number(value)),
-            ]
+            given: object = {} if point is None else point
+            faulty = [each for each in given.values() if not is_number(each)] if isinstance(given, Mapping) else [given]
             if faulty:
                 example = ", ".join(f"{each.name}: {0.5 if each.kind != 'cost' else 20}" for each in objectives)
                 raise ValueError(f"{option}: expected numbers by objective, such as {{{example}}}, got {faulty[0]!r}")
@@ -43,8 +40,6 @@ class Preference:
                 )
             for each in objectives:
                 value = float((point or {}).get(each.name, 0.0))
-                if not math.isfinite(value):
-                    raise ValueError(f"{option}: expected a finite number for {each.name}, got {value}")
                 if each.kind != "cost" and not 0 <= value <= 1:
                     raise ValueError(
                         f"{option}: scores lie between 0 and 1, got {value:g} for {each.name}; write 0.8 for 80 %"
@@ -78,7 +73,3 @@ def achievements(
             f"an aspiration lies above the reference point in all objectives, got {aspiration} {reference}"
         )
     return np.asarray(((points - reference) / (aspiration - reference)).min(axis=-1))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
